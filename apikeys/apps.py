@@ -1,0 +1,14 @@
+"""The one app."""
+
+from django.apps import AppConfig
+
+
+class ApiKeysConfig(AppConfig):
+    """Keys, and everything about them."""
+
+    name = "apikeys"
+    verbose_name = "API keys"
+
+    def ready(self) -> None:
+        """Register the checks of our own settings."""
+        from apikeys import checks  # noqa: F401, PLC0415 - models must be loaded first

@@ -1,0 +1,77 @@
+"""Demo data that a person would believe. The same seed gives the same data, but for secrets and the time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import transaction
+from django.utils import timezone
+
+from apikeys.demo import halden, northwind
+from apikeys.demo.cast import HALDEN, HOUSES, NORTHWIND
+from apikeys.demo.history import History, make_people
+from apikeys.demo.plans import Plan
+from apikeys.demo.traffic import Clock, make_traffic, write
+from apikeys.models import ApiKey, KeyActivity, Organization, UsageEvent, UsageHour, UsageWatermark
+
+PLANS = {NORTHWIND.slug: northwind.plans, HALDEN.slug: halden.plans}
+SIGN_IN_DAYS = 60
+
+type Work = list[tuple[Plan, ApiKey]]
+type Progress = Callable[[Work], Iterable[tuple[Plan, ApiKey]]]
+
+
+class UsageExistsError(Exception):
+    """There are requests of other keys already: their counts and the demo's could not both be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seeded:
+    """How much was made."""
+
+    keys: int
+    requests: int
+    audit_entries: int
+
+
+def exists() -> bool:
+    """Say whether a demo organization is there, so that nothing is to be made."""
+    return Organization.objects.filter(slug__in=[house.slug for house in HOUSES]).exists()
+
+
+def seed(number: int, progress: Progress = iter) -> Seeded:
+    """Make everything, or nothing. Raises UsageExistsError."""
+    rng = random.Random(number)  # noqa: S311 - it makes demo traffic, no secrets
+    now = timezone.now()
+    with transaction.atomic():
+        if UsageEvent.objects.exists() or UsageHour.objects.exists():
+            raise UsageExistsError
+        people = make_people()
+        histories = [History(house, people, rng, now) for house in HOUSES]
+        work: Work = []
+        for history in histories:
+            plans = PLANS[history.house.slug](rng)
+            work += zip(plans, history.make_keys(plans), strict=True)
+            history.sign_ins(SIGN_IN_DAYS)
+        entries = sum(history.write_audit_log() for history in histories)
+        return Seeded(len(work), _requests(rng, now, progress(work)), entries)
+
+
+def _requests(rng: random.Random, now: datetime, work: Iterable[tuple[Plan, ApiKey]]) -> int:
+    clock = Clock(now)
+    activities: list[KeyActivity] = []
+    total = 0
+    for plan, key in work:
+        traffic = make_traffic(rng, clock, plan, key)
+        write(traffic)
+        activities += [traffic.activity] if traffic.activity else []
+        total += len(traffic.events) + sum(row.requests for row in traffic.hours)
+    KeyActivity.objects.bulk_create(activities)
+    # The older hours are counted already; the newer ones are counted from their events, as in earnest.
+    UsageWatermark.locked().move(clock.raw_from)
+    for _ in UsageHour.objects.roll_up(now):
+        pass
+    return total

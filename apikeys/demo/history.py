@@ -1,0 +1,248 @@
+"""The past of the demo: rows with the times that they would have, written at once because the database freezes them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db.models import F, Q
+
+from apikeys import key_secret
+from apikeys.demo.cast import PASSWORD, PEOPLE, House
+from apikeys.demo.plans import Plan
+from apikeys.models import (
+    ApiKey,
+    AuditAction,
+    AuditEntry,
+    Environment,
+    KeyScope,
+    KeyTerms,
+    Member,
+    Organization,
+    RateLimit,
+    RevocationReason,
+    Role,
+    Scope,
+    User,
+    Via,
+)
+from apikeys.models.audit import Changes, difference
+
+USUAL_ENVIRONMENTS = {"prod": "production", "stag": "staging", "dev": "development"}
+# What happened longer ago than this is moved into the working hours of a weekday.
+_RECENT = timedelta(days=20)
+
+
+def make_people() -> dict[str, User]:
+    """Return the people by address; one who exists already keeps name and password."""
+    found = {user.email: user for user in User.objects.filter(email__in=[person.email for person in PEOPLE])}
+    for person in PEOPLE:
+        if person.email not in found:
+            found[person.email] = User.objects.create_user(person.email, PASSWORD, name=person.name)
+    return found
+
+
+class History:
+    """One organization's past, from its founding to now."""
+
+    def __init__(self, house: House, people: dict[str, User], rng: random.Random, now: datetime) -> None:
+        self.house = house
+        self.people = people
+        self.rng = rng
+        self.now = now
+        self.entries: list[AuditEntry] = []
+        self.organization = self._found()
+        self.environments = {one.code: one for one in self._environments()}
+        self.scopes = {one.name: one for one in self._scopes()}
+        self.members = {one.user.email: one for one in self._members()}
+        self.operators = [email for email, role in house.roles.items() if role != Role.VIEWER]
+
+    # The organization
+
+    def _found(self) -> Organization:
+        at = self.working_hours(self.house.age_days)
+        organization = Organization(
+            name=self.house.name, slug=self.house.slug, key_prefix=self.house.key_prefix, created_at=at
+        )
+        organization.full_clean()
+        organization.save()
+        self.organization = organization
+        self._enter(AuditAction.ORGANIZATION_CREATE, at, None, target=organization.name)
+        return organization
+
+    def _environments(self) -> Iterator[Environment]:
+        for code, name in (USUAL_ENVIRONMENTS | self.house.environments).items():
+            kind = name if code in USUAL_ENVIRONMENTS else "other"
+            yield Environment.objects.create(organization=self.organization, code=code, name=name, kind=kind)
+
+    def _scopes(self) -> Iterator[Scope]:
+        at, admin = self.organization.created_at + timedelta(hours=1), next(iter(self.house.roles))
+        for name, description in self.house.scopes.items():
+            at += timedelta(minutes=2)
+            changes = difference({}, {"description": description})
+            self._enter(AuditAction.SCOPE_CREATE, at, admin, target=name, changes=changes)
+            yield Scope.objects.create(organization=self.organization, name=name, description=description)
+
+    def _members(self) -> Iterator[Member]:
+        admin = None
+        for number, (email, role) in enumerate(self.house.roles.items()):
+            at = self.organization.created_at + timedelta(days=9 * number, seconds=number)
+            self._enter(AuditAction.MEMBER_ADD, at, admin, target=email, changes={"role": [None, str(role)]})
+            admin = admin or email
+            yield Member.objects.create(
+                organization=self.organization, user=self.people[email], role=role, joined_at=at
+            )
+
+    # Its keys
+
+    def make_keys(self, plans: list[Plan]) -> list[ApiKey]:
+        """Make the keys of some plans, the oldest first, and what the audit log says of them."""
+        ordered = sorted(plans, key=lambda plan: -plan.age)
+        keys = ApiKey.objects.bulk_create([self._key(plan) for plan in ordered])
+        KeyScope.objects.bulk_create(
+            KeyScope(key=key, scope=self.scopes[name])
+            for plan, key in zip(ordered, keys, strict=True)
+            for name in plan.scopes
+        )
+        made = list(self.organization.keys.for_pages().order_by(F("id").asc()))
+        labels = {plan.label: key for plan, key in zip(ordered, made, strict=True) if plan.revoked}
+        for plan, key in zip(ordered, made, strict=True):
+            if plan.replaces:
+                key.replaces = labels[plan.replaces]
+                key.save(update_fields=["replaces"])
+            self._tell(plan, key)
+        plans[:] = ordered
+        return made
+
+    def _key(self, plan: Plan) -> ApiKey:
+        environment = self.environments[plan.environment]
+        secret = key_secret.make(self.house.key_prefix, environment.code)
+        number = max(settings.KEY_PEPPERS)
+        creator = self.people[plan.created_by or self.rng.choice(self.operators)]
+        key = ApiKey(
+            organization=self.organization,
+            environment=environment,
+            prefix=secret.prefix,
+            public_id=secret.public_id,
+            digest=key_secret.digest(secret, settings.KEY_PEPPERS[number]),
+            pepper_number=number,
+            created_at=max(self.working_hours(plan.age), self.organization.created_at + timedelta(days=2)),
+            created_by=creator,
+            created_by_label=creator.email,
+        )
+        key.apply(self._terms(plan))
+        if plan.expires_in is not None:
+            # Not among the terms: those of a new key cannot end in the past.
+            key.expires_at = self.now + timedelta(days=plan.expires_in)
+        self._end(plan, key)
+        return key
+
+    def _terms(self, plan: Plan) -> KeyTerms:
+        owner = self.members.get(plan.owner)
+        return KeyTerms(
+            name=plan.name,
+            purpose=plan.purpose,
+            scopes=[self.scopes[name] for name in plan.scopes],
+            owner=owner,
+            owner_contact="" if owner else plan.owner,
+            networks=plan.networks,
+            rate_limit=RateLimit(*plan.limit) if plan.limit else None,
+        )
+
+    def _end(self, plan: Plan, key: ApiKey) -> None:
+        if plan.paused is not None:
+            key.paused_at, key.paused_by = self.now - timedelta(days=plan.paused), key.created_by
+        if plan.revoked:
+            by = self.people[plan.revoked.by or self.operators[0]]
+            key.revoked_at = max(self.working_hours(plan.revoked.days_ago), key.created_at + timedelta(hours=2))
+            key.revoked_by, key.revoked_by_label = by, by.email
+            key.revoked_reason, key.revoked_note = plan.revoked.reason, plan.revoked.note
+
+    def _tell(self, plan: Plan, key: ApiKey) -> None:
+        creator = key.created_by_label
+        self._enter(AuditAction.KEY_ISSUE, key.created_at, creator, key=key, changes=difference({}, key.facts()))
+        self._enter(AuditAction.KEY_SHOW, key.created_at, creator, key=key)
+        if key.paused_at:
+            self._enter(AuditAction.KEY_PAUSE, key.paused_at, creator, key=key)
+        if key.revoked_at and plan.revoked:
+            told = RevocationReason(plan.revoked.reason).label
+            told += f": {plan.revoked.note}" if plan.revoked.note else ""
+            self._enter(AuditAction.KEY_REVOKE, key.revoked_at, key.revoked_by_label, key=key, reason=told)
+        elif key.expires_at and plan.age > 400:
+            self._extend(key)
+
+    def _extend(self, key: ApiKey) -> None:
+        """Tell that an old key was given another year, some weeks before it would have ended."""
+        if not key.expires_at:
+            return
+        before = key.expires_at - timedelta(days=365)
+        at = min(before, self.now) - timedelta(days=self.rng.uniform(8, 30))
+        key.version = 2
+        key.save(update_fields=["version"])
+        changes = difference({"expires_at": before}, {"expires_at": key.expires_at})
+        self._enter(AuditAction.KEY_EDIT, at, key.created_by_label, key=key, changes=changes)
+
+    # The people's days
+
+    def sign_ins(self, days: int) -> None:
+        """Tell who signed in in the last days, and who mistyped."""
+        for ago in range(1, days):
+            day = (self.now - timedelta(days=ago)).replace(hour=7, minute=30, second=0, microsecond=0)
+            if day.weekday() > 4:
+                continue
+            for email in self.house.roles:
+                at = day + timedelta(seconds=self.rng.uniform(0, 7200))
+                if self.rng.random() < 0.06:
+                    self._enter(AuditAction.SIGN_IN_FAILED, at - timedelta(seconds=17), email, target=email)
+                if self.rng.random() < 0.45:
+                    self._enter(AuditAction.SIGN_IN, at, email, target=email)
+                    User.objects.filter(Q(last_login__isnull=True) | Q(last_login__lt=at), email=email).update(
+                        last_login=at
+                    )
+
+    def write_audit_log(self) -> int:
+        """Write the entries, in the order in which they happened."""
+        self.entries.sort(key=lambda entry: entry.at)
+        AuditEntry.objects.bulk_create(self.entries, batch_size=1000)
+        return len(self.entries)
+
+    def _enter(
+        self,
+        action: AuditAction,
+        at: datetime,
+        email: str | None,
+        *,
+        key: ApiKey | None = None,
+        target: str = "",
+        changes: Changes | None = None,
+        reason: str = "",
+    ) -> None:
+        person = next((person for person in PEOPLE if person.email == email), None)
+        self.entries.append(
+            AuditEntry(
+                at=at,
+                organization=self.organization,
+                actor=self.people[email] if email and action != AuditAction.SIGN_IN_FAILED else None,
+                actor_label=email or "command line",
+                via=Via.DASHBOARD if person else Via.COMMAND,
+                address=person.address if person else None,
+                user_agent=person.user_agent if person else "",
+                action=action,
+                target_label=key.name if key else target,
+                key_id=key.pk if key else None,
+                key_public_id=key.public_id if key else "",
+                key_fingerprint=key.fingerprint if key else "",
+                changes=changes or {},
+                reason=reason,
+            )
+        )
+
+    def working_hours(self, days_ago: float) -> datetime:
+        """Return a time about so many days ago at which people work; recent times stay as they are."""
+        at = self.now - timedelta(days=days_ago)
+        if self.now - at < _RECENT:
+            return at
+        at -= timedelta(days=max(0, at.weekday() - 4))
+        return at.replace(hour=self.rng.randint(7, 16), minute=self.rng.randint(0, 59), second=self.rng.randint(0, 59))

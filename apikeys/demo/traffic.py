@@ -1,0 +1,213 @@
+"""Ninety days of requests: counts an hour for the older ones, every single one for the newest seven days."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from django.db import connection
+from django.db.models import Model
+
+from apikeys.demo.cast import REQUESTS
+from apikeys.demo.plans import Attempts, Plan
+from apikeys.demo.rhythm import PUNCTUAL, RHYTHMS, poisson
+from apikeys.models import ApiKey, KeyActivity, Outcome, UsageEvent, UsageHour
+from apikeys.models.usage import DAY, HOUR, make_nonce
+
+DAYS = 90
+RAW_DAYS = 7
+
+
+class Clock:
+    """The hours of the demo, and the weight that each rhythm gives to each."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+        this_hour = now.replace(minute=0, second=0, microsecond=0)
+        self.hours = [this_hour - HOUR * back for back in range(DAYS * 24, -1, -1)]
+        # From here on every request has an event.
+        self.raw_from = this_hour - RAW_DAYS * DAY
+        self.weights = {
+            name: [week[hour.weekday()][hour.hour] for hour in self.hours] for name, week in RHYTHMS.items()
+        }
+
+    def ago(self, days: float) -> datetime:
+        """Return the instant so many days before now."""
+        return self.now - timedelta(days=days)
+
+
+class HourRow(NamedTuple):
+    """A row of UsageHour. Django's objects would take most of the time that seeding takes."""
+
+    key_id: int
+    hour: datetime
+    outcome: str
+    requests: int
+
+
+class EventRow(NamedTuple):
+    """A row of UsageEvent."""
+
+    key_id: int
+    at: datetime
+    nonce: int
+    outcome: str
+    address: str
+    user_agent: str
+    method: str
+    path: str
+    scope: str
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What one key's requests leave behind."""
+
+    hours: list[HourRow] = field(default_factory=list)
+    events: list[EventRow] = field(default_factory=list)
+    activity: KeyActivity | None = None
+
+
+def write(traffic: Traffic) -> None:
+    """Insert the rows."""
+    _insert(UsageHour, ("key_id", "hour", "outcome", "count"), traffic.hours)
+    _insert(UsageEvent, EventRow._fields, traffic.events)
+
+
+def _insert(model: type[Model], columns: Sequence[str], rows: Sequence[HourRow] | Sequence[EventRow]) -> None:
+    quote = connection.ops.quote_name
+    names, marks = ", ".join(map(quote, columns)), ", ".join(["%s"] * len(columns))
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            f"INSERT INTO {quote(model._meta.db_table)} ({names}) VALUES ({marks})",  # noqa: S608 - names of ours
+            [[_plain(value) for value in row] for row in rows],
+        )
+
+
+def _plain(value: object) -> Any:
+    return connection.ops.adapt_datetimefield_value(value) if isinstance(value, datetime) else value
+
+
+def make_traffic(rng: random.Random, clock: Clock, plan: Plan, key: ApiKey) -> Traffic:
+    """Return the requests of one key, accepted and refused."""
+    traffic = Traffic()
+    until = min(filter(None, [clock.ago(plan.quiet_since), key.revoked_at, key.expires_at]))
+    accepted = Attempts(
+        Outcome.VALID, plan.per_day, addresses=plan.addresses, user_agent=plan.user_agent, rhythm=plan.rhythm
+    )
+    _add(rng, clock, traffic, key, accepted, (key.created_at, until), plan)
+    for attempts in plan.attempts:
+        ended = key.revoked_at if attempts.outcome == Outcome.REVOKED else None
+        since = max(filter(None, [clock.ago(attempts.since), key.created_at, ended]))
+        _add(rng, clock, traffic, key, attempts, (since, min(clock.ago(attempts.until), clock.now)), plan)
+    traffic.activity = _activity(rng, plan, key, traffic, until)
+    return traffic
+
+
+def _add(
+    rng: random.Random,
+    clock: Clock,
+    traffic: Traffic,
+    key: ApiKey,
+    attempts: Attempts,
+    between: tuple[datetime, datetime],
+    plan: Plan,
+) -> None:
+    since, until = between
+    for hour, count in _counts(rng, clock, attempts, between, plan):
+        if hour >= clock.raw_from:
+            moments = [at for at in _moments(rng, attempts.rhythm, hour, count) if since <= at <= until]
+            traffic.events.extend(_events(rng, key, plan, attempts, moments))
+        elif hour >= since and hour + HOUR <= until:
+            traffic.hours.append(HourRow(key.pk, hour, attempts.outcome.value, count))
+
+
+def _counts(
+    rng: random.Random, clock: Clock, attempts: Attempts, between: tuple[datetime, datetime], plan: Plan
+) -> Iterator[tuple[datetime, int]]:
+    """Yield the hours in which something happens, with how often."""
+    since, until = between
+    last = len(clock.hours) - 1
+    mood = 1.0
+    for number, weight in enumerate(clock.weights[attempts.rhythm]):
+        hour = clock.hours[number]
+        if hour.hour == 0:
+            mood = rng.uniform(0.85, 1.15)
+        if not weight or hour + HOUR <= since or hour > until:
+            continue
+        if count := poisson(rng, attempts.per_day * weight * mood * _trend(plan, clock, hour, number / last)):
+            yield hour, count
+
+
+def _trend(plan: Plan, clock: Clock, hour: datetime, passed: float) -> float:
+    """Return the size of a service at one time, 1 for its usual size."""
+    if plan.fades:
+        left = (clock.ago(plan.quiet_since) - hour) / ((DAYS - plan.quiet_since) * DAY)
+        return math.pow(max(0.0, left), 1.5)
+    return 0.4 + 0.6 * passed if plan.grows else 1.0
+
+
+def _moments(rng: random.Random, rhythm: str, hour: datetime, count: int) -> list[datetime]:
+    if rhythm not in PUNCTUAL:
+        return sorted(hour + timedelta(microseconds=rng.randrange(3_600_000_000)) for _ in range(count))
+    start = PUNCTUAL[rhythm] * 60
+    step = min((3590 - start) / count, 3600 / count if rhythm == "hourly" else 6.0)
+    return [hour + timedelta(seconds=start + step * number + rng.random() * step * 0.4) for number in range(count)]
+
+
+def _events(
+    rng: random.Random, key: ApiKey, plan: Plan, attempts: Attempts, moments: Sequence[datetime]
+) -> Iterator[EventRow]:
+    for at in moments:
+        scope = attempts.scope or rng.choice(plan.scopes)
+        method, path = REQUESTS[scope]
+        yield EventRow(
+            key_id=key.pk,
+            at=at,
+            nonce=make_nonce(),
+            outcome=attempts.outcome.value,
+            address=rng.choice(attempts.addresses or plan.addresses),
+            user_agent=attempts.user_agent or plan.user_agent,
+            method=method,
+            path=path.format(rng.randint(1000, 99999)),
+            scope=scope,
+        )
+
+
+def _activity(rng: random.Random, plan: Plan, key: ApiKey, traffic: Traffic, until: datetime) -> KeyActivity | None:
+    """Return when the key was first and last used: by its requests, or by its plan where they lie further back."""
+    used = _times(rng, traffic, accepted=True)
+    refused = _times(rng, traffic, accepted=False)
+    ended = min(until, key.created_at + DAY * plan.age)
+    if plan.per_day and not used and ended - key.created_at > 2 * DAY:
+        used = [ended - timedelta(hours=rng.uniform(0, 20))]
+    if not used and not refused:
+        return None
+    newest = max((event for event in traffic.events if event.outcome == Outcome.VALID), key=_at, default=None)
+    address = newest.address if newest else plan.addresses[0] if used else None
+    first = min(used, default=None)
+    if first and first - key.created_at > DAY:
+        first = key.created_at + timedelta(hours=rng.uniform(0.2, 20))
+    return KeyActivity(
+        key_id=key.pk,
+        first_used_at=first,
+        last_used_at=max(used, default=None),
+        last_refused_at=max(refused, default=None),
+        last_address=address,
+    )
+
+
+def _times(rng: random.Random, traffic: Traffic, *, accepted: bool) -> list[datetime]:
+    """Return the first and last times of requests; of one that is counted only, some time within its hour."""
+    events = [event.at for event in traffic.events if (event.outcome == Outcome.VALID) == accepted]
+    hours = [row.hour for row in traffic.hours if (row.outcome == Outcome.VALID) == accepted]
+    ends = [min(hours), max(hours)] if hours else []
+    return [at + HOUR * rng.uniform(0.1, 0.9) for at in ends] + ([min(events), max(events)] if events else [])
+
+
+def _at(event: EventRow) -> datetime:
+    return event.at

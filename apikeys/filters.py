@@ -1,0 +1,267 @@
+"""What lists can be narrowed to: query strings in, querysets out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import django_filters
+from django import forms
+from django.db.models import Case, IntegerField, Q, QuerySet, Value, When
+from django.db.models.functions import Coalesce, Lower
+from django.http import QueryDict
+from django.utils import timezone
+
+from apikeys.key_secret import PUBLIC_ID_LENGTH
+from apikeys.models import ApiKey, AuditAction, AuditEntry, Environment, Organization, Scope, Status
+from apikeys.models.key import ApiKeyQuerySet, status_conditions
+from apikeys.paging import Column, changed_url
+from apikeys.proxies import parse_address
+
+TABS: Final = {
+    "": "All",
+    "active": "Active",
+    "expiring": "Expiring",
+    "unused": "Unused",
+    "paused": "Paused",
+    "expired": "Expired",
+    "revoked": "Revoked",
+}
+EXPIRY_CHOICES: Final = [
+    ("7", "within 7 days"),
+    ("30", "within 30 days"),
+    ("60", "within 60 days"),
+    ("past", "in the past"),
+    ("never", "never"),
+]
+LAST_USED_CHOICES: Final = [
+    ("1", "in the last 24 hours"),
+    ("7", "in the last 7 days"),
+    ("30", "in the last 30 days"),
+    ("30+", "more than 30 days ago"),
+    ("90+", "more than 90 days ago"),
+    ("never", "never"),
+]
+SORT_LABELS: Final = {
+    "name": "Name and purpose",
+    "created": "Created",
+    "last_used": "Last used",
+    "expires": "Expires",
+}
+DEFAULT_SORT: Final = "-created"
+
+_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC)
+_SORTS: Final = {
+    "name": (Lower("name"), str),
+    "created": (Coalesce("created_at", "created_at"), datetime),
+    "last_used": (Coalesce("activity__last_used_at", Value(_EARLIEST)), datetime),
+    "expires": (Coalesce("expires_at", Value(_LATEST)), datetime),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """One filter that is on, and the address without it."""
+
+    label: str
+    value: str
+    remove_url: str
+
+
+def _ours(model: type[Environment | Scope]) -> Any:
+    def queryset(request: Any) -> QuerySet[Any]:
+        return model._default_manager.filter(organization=request.member.organization)
+
+    return queryset
+
+
+class ListFilter(django_filters.FilterSet):
+    """What the lists' filters share: chips, and being usable from a request of a member."""
+
+    @property
+    def organization(self) -> Organization:
+        """Whose list it is."""
+        organization: Organization = self.request.member.organization
+        return organization
+
+    def chips(self, path: str, query: QueryDict) -> list[Chip]:
+        """Return a chip for each filter that is on, in the form's order."""
+        found = []
+        for name, field in self.form.fields.items():
+            value = self.form.cleaned_data.get(name)
+            if value and not isinstance(field.widget, forms.HiddenInput):
+                found.append(Chip(field.label or name, _words(field, value), changed_url(path, query, **{name: None})))
+        return found
+
+
+def _words(field: forms.Field, value: Any) -> str:
+    if isinstance(field, forms.ModelMultipleChoiceField):
+        return ", ".join(str(item) for item in value)
+    if isinstance(field, forms.ModelChoiceField):
+        return str(value)
+    if isinstance(field, forms.ChoiceField):
+        return str(dict(field.choices).get(value, value))  # type: ignore[arg-type]
+    return str(value)
+
+
+class KeyFilter(ListFilter):
+    """The key list's filters."""
+
+    q = django_filters.CharFilter(label="Search", method="search", max_length=200)
+    status = django_filters.ChoiceFilter(
+        label="Status", choices=[(value, label) for value, label in TABS.items() if value], method="by_status"
+    )
+    environment = django_filters.ModelMultipleChoiceFilter(
+        label="Environment", queryset=_ours(Environment), to_field_name="code", method="by_environment"
+    )
+    owner = django_filters.ChoiceFilter(label="Owner", method="by_owner")
+    scope = django_filters.ModelChoiceFilter(
+        label="Scope", queryset=_ours(Scope), to_field_name="name", field_name="scopes"
+    )
+    expires = django_filters.ChoiceFilter(label="Expires", choices=EXPIRY_CHOICES, method="by_expiry")
+    last_used = django_filters.ChoiceFilter(label="Last used", choices=LAST_USED_CHOICES, method="by_last_use")
+    sort = django_filters.ChoiceFilter(
+        label="Sort",
+        choices=[(sign + name, label) for name, label in SORT_LABELS.items() for sign in ("", "-")],
+        method="keep",
+        widget=forms.HiddenInput,
+    )
+
+    class Meta:
+        model = ApiKey
+        fields: list[str] = []
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.now = timezone.now()
+        self.filters["owner"].extra["choices"] = self._owners()
+
+    def _owners(self) -> list[tuple[str, str]]:
+        members = self.organization.members.select_related("user")
+        contacts = self.organization.keys.exclude(owner_contact="").order_by("owner_contact")
+        return [(member.user.email, member.user.label) for member in members] + [
+            (contact, contact) for contact in contacts.values_list("owner_contact", flat=True).distinct()[:200]
+        ]
+
+    def search(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
+        """Find a text in name, purpose, owner or public id; a fingerprint by its two visible ends."""
+        start, ellipsis, end = value.rpartition("_")[2].partition("…")
+        if ellipsis and start and end:
+            return keys.filter(public_id__startswith=start, public_id__endswith=end)
+        public_id = value.rpartition("_")[2] or value
+        if len(public_id) == PUBLIC_ID_LENGTH and (exact := keys.filter(public_id=public_id)).exists():
+            return exact
+        return keys.filter(
+            Q(name__icontains=value)
+            | Q(purpose__icontains=value)
+            | Q(public_id__icontains=public_id)
+            | Q(owner_contact__icontains=value)
+            | Q(owner__user__name__icontains=value)
+            | Q(owner__user__email__icontains=value)
+        )
+
+    def by_status(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
+        """Keep the keys of a tab."""
+        return in_tab(keys, value, self.now)
+
+    def by_environment(self, keys: ApiKeyQuerySet, _name: str, value: list[Environment]) -> ApiKeyQuerySet:
+        """Keep the keys of any of some environments."""
+        return keys.filter(environment__in=value) if value else keys
+
+    def by_owner(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
+        """Keep the keys of an owner, a member or a contact, by address."""
+        return keys.filter(Q(owner__user__email=value) | Q(owner_contact=value))
+
+    def by_expiry(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
+        """Keep the keys that expire when asked."""
+        if value == "never":
+            return keys.filter(expires_at__isnull=True)
+        if value == "past":
+            return keys.filter(expires_at__lte=self.now)
+        return keys.filter(expires_at__gt=self.now, expires_at__lte=self.now + timedelta(days=int(value)))
+
+    def by_last_use(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
+        """Keep the keys whose last accepted request was when asked."""
+        if value == "never":
+            return keys.filter(activity__last_used_at__isnull=True)
+        border = self.now - timedelta(days=int(value.rstrip("+")))
+        if value.endswith("+"):
+            return keys.filter(activity__last_used_at__lt=border)
+        return keys.filter(activity__last_used_at__gte=border)
+
+    def keep(self, keys: ApiKeyQuerySet, _name: str, _value: str) -> ApiKeyQuerySet:
+        """Narrow nothing: the order is put on by ordered()."""
+        return keys
+
+    @property
+    def sort_name(self) -> str:
+        """The order asked for."""
+        return self.form.cleaned_data.get("sort") or DEFAULT_SORT
+
+    def ordered(self) -> tuple[QuerySet[ApiKey], list[Column]]:
+        """Return the filtered keys, usable ones first, with the columns to page by."""
+        name = self.sort_name.removeprefix("-")
+        descending = self.sort_name.startswith("-")
+        expression, kind = _SORTS[name]
+        conditions = status_conditions(self.now)
+        dead = Case(
+            When(conditions[Status.REVOKED] | conditions[Status.EXPIRED], then=1),
+            default=0,
+            output_field=IntegerField(),
+        )
+        rows = self.qs.annotate(dead_order=dead, sort_order=expression)
+        return rows, [
+            Column("dead_order", int),
+            Column("sort_order", kind, descending),
+            Column("id", int, descending),
+        ]
+
+
+def in_tab(keys: ApiKeyQuerySet, tab: str, now: datetime) -> ApiKeyQuerySet:
+    """Return the keys that one of TABS shows."""
+    if tab == "expiring":
+        return keys.expiring(now)
+    if tab == "unused":
+        return keys.unused(now)
+    return keys.with_status(Status(tab), now) if tab else keys
+
+
+class AuditFilter(ListFilter):
+    """The audit log's filters."""
+
+    actor = django_filters.CharFilter(label="Who", field_name="actor_label", lookup_expr="icontains", max_length=254)
+    action = django_filters.ChoiceFilter(label="Action", choices=AuditAction.choices)
+    key = django_filters.CharFilter(label="Key", method="by_key", max_length=100)
+    address = django_filters.CharFilter(label="Address", method="by_address", max_length=45)
+    since = django_filters.DateFilter(
+        label="From",
+        field_name="at",
+        lookup_expr="date__gte",
+        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
+    )
+    until = django_filters.DateFilter(
+        label="Until",
+        field_name="at",
+        lookup_expr="date__lte",
+        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
+    )
+
+    class Meta:
+        model = AuditEntry
+        fields: list[str] = []
+
+    def by_key(self, entries: QuerySet[AuditEntry], _name: str, value: str) -> QuerySet[AuditEntry]:
+        """Keep the entries of a key, by public id, fingerprint or a part of its name."""
+        public_id = value.rpartition("_")[2]
+        return entries.filter(
+            Q(key_public_id=public_id)
+            | Q(key_fingerprint=value)
+            | Q(target_label__icontains=value, key_id__isnull=False)
+        )
+
+    def by_address(self, entries: QuerySet[AuditEntry], _name: str, value: str) -> QuerySet[AuditEntry]:
+        """Keep the entries from one address; a text that is none matches nothing."""
+        address = parse_address(value)
+        return entries.filter(address=str(address)) if address else entries.none()

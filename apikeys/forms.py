@@ -1,0 +1,281 @@
+"""Forms: what people typed in, domain values out."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, time, timedelta
+from typing import Any, Final
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.utils import timezone
+
+from apikeys.models import (
+    ApiKey,
+    Environment,
+    EnvironmentKind,
+    KeyEvidence,
+    KeyTerms,
+    Member,
+    Organization,
+    RateLimit,
+    RevocationReason,
+    Role,
+    Scope,
+)
+from apikeys.models.key import MAX_RATE, RATE_PERIODS, parse_networks
+from apikeys.models.text import validate_line, validate_text
+
+EXPIRY_PRESETS: Final = {"30": "30 days", "90": "90 days", "180": "180 days", "365": "1 year"}
+EXPIRY_CHOICES: Final = [*EXPIRY_PRESETS.items(), ("date", "On a date"), ("never", "Never")]
+REASONS: Final = [("", "Choose a reason")] + [
+    choice for choice in RevocationReason.choices if choice[0] != RevocationReason.REGENERATED
+]
+
+
+def add_verb_errors(form: forms.Form, error: ValidationError, names: dict[str, str] | None = None) -> None:
+    """Put a verb's faults beside the fields that they are about."""
+    for name, messages in error.message_dict.items():
+        field = (names or {}).get(name, name)
+        for message in messages:
+            form.add_error(field if field in form.fields else None, message)
+
+
+class KeyForm(forms.Form):
+    """What is chosen for a key, when it is made and later."""
+
+    name = forms.CharField(
+        max_length=100, validators=[validate_line], help_text="What you would call it in a conversation."
+    )
+    purpose = forms.CharField(
+        max_length=500,
+        validators=[validate_text],
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text="What it is used for, and where it is stored.",
+    )
+    environment: forms.ModelChoiceField[Environment] = forms.ModelChoiceField(
+        None,
+        to_field_name="code",
+        empty_label=None,
+        help_text="Part of the key's text; it cannot be changed later.",
+    )
+    owner: forms.ModelChoiceField[Member] = forms.ModelChoiceField(
+        None,
+        required=False,
+        empty_label="Somebody else, by address",
+        help_text="Who answers for the key. Choose a member, or name an address.",
+    )
+    owner_contact = forms.EmailField(
+        required=False, label="Contact address", help_text="When the owner is not a member: a team's address."
+    )
+    scopes: forms.ModelMultipleChoiceField[Scope] = forms.ModelMultipleChoiceField(
+        None, to_field_name="name", widget=forms.CheckboxSelectMultiple, help_text="As few as it needs."
+    )
+    expires = forms.ChoiceField(choices=EXPIRY_CHOICES, widget=forms.RadioSelect, initial="90")
+    expires_on = forms.DateField(
+        required=False,
+        label="Expiry date",
+        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
+        help_text="The key stops at the end of this day (UTC).",
+    )
+    networks = forms.CharField(
+        required=False,
+        max_length=4000,
+        label="Allowed networks",
+        widget=forms.Textarea(attrs={"rows": 3}),
+        help_text="One address or network (CIDR) a line. Empty: from anywhere.",
+    )
+    rate_limit = forms.IntegerField(required=False, min_value=1, max_value=MAX_RATE, help_text="Empty: no limit.")
+    rate_period = forms.TypedChoiceField(
+        coerce=int,
+        choices=[(seconds, f"per {word}") for seconds, word in RATE_PERIODS.items()],
+        required=False,
+    )
+    rate_burst = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=MAX_RATE,
+        label="Burst",
+        help_text="At once; empty: as many as the limit.",
+    )
+    token = forms.UUIDField(widget=forms.HiddenInput, required=False)
+    version = forms.IntegerField(widget=forms.HiddenInput, required=False, min_value=1)
+
+    def __init__(
+        self,
+        *args: Any,
+        organization: Organization,
+        key: ApiKey | None = None,
+        owner: Member | None = None,
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("initial", _initial(key) if key else {"token": uuid.uuid4(), "owner": owner})
+        super().__init__(*args, **kwargs)
+        self.key = key
+        self.fields["environment"].queryset = organization.environments.all()  # type: ignore[attr-defined]
+        self.fields["scopes"].queryset = organization.scopes.all()  # type: ignore[attr-defined]
+        members = organization.members.select_related("user").order_by("user__name", "user__email")
+        self.fields["owner"].queryset = members  # type: ignore[attr-defined]
+        if key:
+            del self.fields["environment"]
+
+    def clean_networks(self) -> list[str]:
+        """Return the networks."""
+        return parse_networks(self.cleaned_data["networks"].splitlines())
+
+    def clean(self) -> dict[str, Any]:
+        """Check what two fields say together."""
+        data = super().clean() or self.cleaned_data
+        if data.get("expires") == "date" and not data.get("expires_on") and "expires_on" not in self.errors:
+            self.add_error("expires_on", "Choose the date on which the key expires.")
+        if data.get("rate_burst") and not data.get("rate_limit") and "rate_limit" not in self.errors:
+            self.add_error("rate_limit", "A burst needs a limit.")
+        return data
+
+    @property
+    def terms(self) -> KeyTerms:
+        """What a valid form asks for."""
+        data = self.cleaned_data
+        limit = data["rate_limit"]
+        return KeyTerms(
+            name=data["name"],
+            purpose=data["purpose"],
+            scopes=list(data["scopes"]),
+            owner=data["owner"],
+            owner_contact=data["owner_contact"],
+            expires_at=self._expires_at(),
+            networks=data["networks"],
+            rate_limit=RateLimit(limit, data["rate_period"] or 1, data["rate_burst"] or limit) if limit else None,
+        )
+
+    def _expires_at(self) -> datetime | None:
+        choice = self.cleaned_data["expires"]
+        if choice == "never":
+            return None
+        if choice != "date":
+            return timezone.now() + timedelta(days=int(choice))
+        day = self.cleaned_data["expires_on"]
+        if self.key and self.key.expires_at and self.key.expires_at.date() == day:
+            return self.key.expires_at
+        return datetime.combine(day, time(23, 59, 59), UTC)
+
+
+def _initial(key: ApiKey) -> dict[str, Any]:
+    return {
+        "name": key.name,
+        "purpose": key.purpose,
+        "owner": key.owner,
+        "owner_contact": key.owner_contact,
+        "scopes": key.scope_names,
+        "expires": "date" if key.expires_at else "never",
+        "expires_on": key.expires_at.date() if key.expires_at else None,
+        "networks": "\n".join(key.networks),
+        "rate_limit": key.rate_limit,
+        "rate_period": key.rate_period,
+        "rate_burst": key.rate_burst,
+        "version": key.version,
+    }
+
+
+class ConfirmForm(forms.Form):
+    """A confirmation of one click; its token makes a repeated click do nothing twice."""
+
+    token = forms.UUIDField(widget=forms.HiddenInput, required=False, initial=uuid.uuid4)
+
+
+class RevokeForm(forms.Form):
+    """Why a key ends, and, when it is in use, its name typed."""
+
+    reason = forms.ChoiceField(choices=REASONS)
+    note = forms.CharField(
+        required=False,
+        max_length=500,
+        validators=[validate_line],
+        help_text="Kept in the audit log.",
+    )
+    confirmation = forms.CharField(required=True, max_length=200)
+
+    def __init__(self, *args: Any, expected: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.expected = expected
+        if not expected:
+            del self.fields["confirmation"]
+        else:
+            self.fields["confirmation"].label = f"Type {expected} to confirm"
+
+    @classmethod
+    def for_key(cls, key: ApiKey, evidence: KeyEvidence, data: Any = None) -> RevokeForm:
+        """Return the form for one key."""
+        return cls(data, expected=key.name if evidence.in_use else "")
+
+    def clean_confirmation(self) -> str:
+        """Compare what was typed."""
+        typed: str = self.cleaned_data["confirmation"]
+        if typed != self.expected:
+            raise ValidationError(f"This does not match. Type {self.expected} to confirm.")
+        return typed
+
+
+class ScopeForm(forms.Form):
+    """A new scope."""
+
+    name = forms.CharField(max_length=64, help_text="Services check this name; it cannot be changed later.")
+    description = forms.CharField(max_length=200, help_text="What it allows, in a sentence.")
+
+
+class ScopeEditForm(forms.Form):
+    """A scope's words."""
+
+    description = forms.CharField(max_length=200, help_text="What it allows, in a sentence.")
+
+
+class EnvironmentForm(forms.Form):
+    """A new environment."""
+
+    name = forms.CharField(max_length=40)
+    code = forms.CharField(max_length=10, help_text="Part of every key's text; it cannot be changed later.")
+    kind = forms.ChoiceField(choices=EnvironmentKind.choices, initial=EnvironmentKind.OTHER)
+
+
+class EnvironmentEditForm(forms.Form):
+    """An environment's words."""
+
+    name = forms.CharField(max_length=40)
+    kind = forms.ChoiceField(choices=EnvironmentKind.choices)
+
+
+class OrganizationForm(forms.Form):
+    """An organization's name, and its keys' prefix."""
+
+    name = forms.CharField(max_length=100)
+    key_prefix = forms.CharField(max_length=10, help_text="New keys begin with it; keys that exist keep theirs.")
+
+
+class MemberForm(forms.Form):
+    """A person to add."""
+
+    email = forms.EmailField(max_length=254, label="E-mail")
+    name = forms.CharField(max_length=100, required=False, validators=[validate_line])
+    role = forms.ChoiceField(choices=Role.choices, initial=Role.VIEWER)
+
+
+class RoleForm(forms.Form):
+    """A member's role."""
+
+    role = forms.ChoiceField(choices=Role.choices)
+
+
+class MemberRemoveForm(forms.Form):
+    """Who takes over the keys of a member who leaves."""
+
+    keys_to: forms.ModelChoiceField[Member] = forms.ModelChoiceField(
+        None, label="Their keys go to", empty_label="Choose a member"
+    )
+
+    def __init__(self, *args: Any, member: Member, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        others = member.organization.members.select_related("user").exclude(pk=member.pk)
+        self.fields["keys_to"].queryset = others  # type: ignore[attr-defined]
+        self.key_count = member.owned_keys.count()
+        if not self.key_count:
+            del self.fields["keys_to"]

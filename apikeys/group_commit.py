@@ -1,0 +1,78 @@
+"""Group commit: what several threads want written at the same moment is written in one transaction.
+
+A flush to disk costs more than everything else of a write, and one flush serves a whole group. Nobody waits for a
+group to fill: who finds no write under way leads at once, with what there is; who comes meanwhile is in the next
+group, led by its first. Each caller returns when its own entry is committed. The idea is DeWitt et al.,
+"Implementation techniques for main memory database systems" (SIGMOD 1984), section 5.2.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+
+class GroupAbortedError(Exception):
+    """The thread that led the group was stopped; whether the group is written, nobody knows."""
+
+
+class _Waiting[E, R]:
+    """An entry whose thread waits until it is written, or until it is its turn to lead."""
+
+    __slots__ = ("entry", "error", "leads", "result", "wake")
+
+    def __init__(self, entry: E) -> None:
+        self.entry = entry
+        self.result: R | None = None
+        self.error: Exception | None = GroupAbortedError()
+        self.leads = False
+        self.wake = threading.Lock()
+        self.wake.acquire()
+
+
+class GroupCommit[E, R]:
+    """Hands entries in groups to ``write``, which commits all of a group or none and returns a result for each."""
+
+    def __init__(self, write: Callable[[Sequence[E]], Sequence[R]]) -> None:
+        self._write = write
+        self._mutex = threading.Lock()
+        self._pending: list[_Waiting[E, R]] = []
+        self._is_writing = False
+
+    def submit(self, entry: E) -> R:
+        """Return the entry's result when it is committed; raises what the group's write raised."""
+        mine = _Waiting[E, R](entry)
+        with self._mutex:
+            self._pending.append(mine)
+            mine.leads = not self._is_writing
+            self._is_writing = True
+        if not mine.leads:
+            mine.wake.acquire()
+        if mine.leads:
+            self._lead()
+        if mine.error is not None:
+            raise mine.error
+        return mine.result  # type: ignore[return-value] # set when there is no error
+
+    def _lead(self) -> None:
+        with self._mutex:
+            group, self._pending = self._pending, []
+        try:
+            results = self._write([waiting.entry for waiting in group])
+            for waiting, result in zip(group, results, strict=True):
+                waiting.result, waiting.error = result, None
+        except Exception as error:
+            for waiting in group:
+                waiting.error = error
+        finally:
+            self._hand_over()
+            for waiting in group:
+                if not waiting.leads:
+                    waiting.wake.release()
+
+    def _hand_over(self) -> None:
+        with self._mutex:
+            self._is_writing = bool(self._pending)
+            if self._pending:
+                self._pending[0].leads = True
+                self._pending[0].wake.release()

@@ -1,0 +1,97 @@
+"""What stands between the server and the views: the client's address, text that no database takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.core.exceptions import BadRequest
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django_htmx.http import HttpResponseClientRefresh
+
+from apikeys import proxies
+from apikeys.models import Actor, Member, User, Via
+
+if TYPE_CHECKING:
+    from django_htmx.middleware import HtmxDetails
+
+type Handler = Callable[[HttpRequest], HttpResponse]
+
+
+class ClientRequest(HttpRequest):
+    """A request that has passed our middleware."""
+
+    client_address: str | None
+    htmx: HtmxDetails
+
+
+class MemberRequest(ClientRequest):
+    """A request for a page of an organization, by one of its members."""
+
+    member: Member
+    user: User
+
+
+class ClientAddressMiddleware:
+    """Sets ``request.client_address``, and removes forwarded headers that no trusted proxy sent."""
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Answer the request."""
+        trusted = settings.TRUSTED_PROXIES
+        if not proxies.is_trusted(request.META, trusted):
+            for name in proxies.FORWARDED:
+                request.META.pop(name, None)
+        request.client_address = proxies.client_address(request.META, trusted)  # type: ignore[attr-defined]
+        return self.get_response(request)
+
+
+class SignedOutMiddleware:
+    """Lets htmx reload the whole page when a session has ended, instead of putting the sign-in form into a table."""
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Answer the request."""
+        response = self.get_response(request)
+        to_sign_in = response.headers.get("Location", "").startswith(reverse(settings.LOGIN_URL))
+        if to_sign_in and request.headers.get("HX-Request") == "true":
+            return HttpResponseClientRefresh()
+        return response
+
+
+class BadTextMiddleware:
+    """Answers 400 to a NUL in the address or the query: no database can hold one, so nothing can match."""
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Answer the request."""
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, *_view: object) -> None:
+        """Refuse the request before its view sees it."""
+        if "\0" in request.path or any("\0" in text for text in _texts(request)):
+            raise BadRequest("The address of this page holds a NUL character.")
+
+
+def _texts(request: HttpRequest) -> list[str]:
+    return [text for name, values in request.GET.lists() for text in (name, *values)]
+
+
+def actor(request: HttpRequest) -> Actor:
+    """Return who acts in a request, for the ``by=`` of a verb."""
+    user = request.user if isinstance(request.user, User) else None
+    return Actor(
+        label=user.email if user else "nobody",
+        via=Via.DASHBOARD,
+        user=user,
+        address=getattr(request, "client_address", None),
+        user_agent=request.META.get("HTTP_USER_AGENT", "")[:200],
+    )

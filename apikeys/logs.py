@@ -1,0 +1,81 @@
+"""Logs and error reports that cannot hold a key, whatever they are given."""
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from django.utils.safestring import SafeString
+from django.views.debug import ExceptionReporter
+
+from apikeys.key_secret import redact
+
+# X-Request-ID of the request that this thread answers, as it came: perhaps of a client's making.
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+# What every record has is no extra; "request" and "sock" are objects that Django adds and the message is about.
+_NO_EXTRA: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "request", "sock"}
+
+
+class RedactingFormatter(logging.Formatter):
+    """Formats a record, its traceback included, and takes the secret out of whatever looks like a key."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        return redact(super().format(record))
+
+
+class JSONFormatter(logging.Formatter):
+    """Formats a record as one line of JSON, and takes the secret out of every text in it.
+
+    time, level, logger and event; request_id, exception and stack where there are any; then the record's extras.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        # Later names win: an extra that is named like a field of ours does not replace it.
+        fields = {name: value for name, value in vars(record).items() if name not in _NO_EXTRA}
+        fields |= {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        if found := _REQUEST_ID.fullmatch(request_id.get()):
+            fields["request_id"] = found[0]
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            fields["stack"] = record.stack_info
+        first = ("time", "level", "logger", "event", "request_id")
+        ordered = {name: fields[name] for name in (*first, *fields) if name in fields}
+        return json.dumps(_redacted(ordered), ensure_ascii=False)
+
+
+def _redacted(value: Any) -> Any:
+    """Return a value as JSON can tell it, each text in it without the secret of a key."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {redact(str(name)): _redacted(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_redacted(inner) for inner in value]
+    text = value if isinstance(value, str) else repr(value)
+    # Half a surrogate pair, from a path or a header that is no text, cannot be written as UTF-8.
+    return redact(text.encode("utf-8", "backslashreplace").decode())
+
+
+class RedactedExceptionReporter(ExceptionReporter):
+    """Django's error report without the secret of any key."""
+
+    def get_traceback_html(self) -> SafeString:
+        """Return the page that developers see."""
+        return SafeString(redact(super().get_traceback_html()))
+
+    def get_traceback_text(self) -> SafeString:
+        """Return the text that is mailed."""
+        return SafeString(redact(super().get_traceback_text()))

@@ -1,0 +1,49 @@
+"""What our commands share: one answer, in words or as JSON, and exit statuses that --help states."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from django.core.management import BaseCommand, CommandError
+from django.core.management.base import CommandParser, DjangoHelpFormatter
+from django.db import DatabaseError, InterfaceError
+
+
+class _HelpFormatter(DjangoHelpFormatter):
+    """Keeps the lines of the list of exit statuses."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if not text.startswith("exit status:"):
+            return super()._fill_text(text, width, indent)
+        return "\n".join(indent + line for line in text.splitlines())
+
+
+class Command(BaseCommand):
+    """A command of keyadmin."""
+
+    exit_statuses: ClassVar[Mapping[int, str]] = {0: "done", 1: "nothing was changed", 2: "wrong usage"}
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        """Return the parser, with the exit statuses below its options."""
+        statuses = "\n".join(f"  {status}  {meaning}" for status, meaning in self.exit_statuses.items())
+        kwargs.setdefault("formatter_class", _HelpFormatter)
+        return super().create_parser(prog_name, subcommand, epilog=f"exit status:\n{statuses}", **kwargs)
+
+    def add_json(self, parser: CommandParser) -> None:
+        """Add --json."""
+        parser.add_argument("--json", action="store_true", help="Print JSON instead of words.")
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """Run it; a database that fails is told in a line, not in a traceback."""
+        try:
+            return super().execute(*args, **options)
+        except (DatabaseError, InterfaceError) as error:
+            if options.get("traceback"):
+                raise
+            raise CommandError(f"The database failed: {str(error).strip()}") from error
+
+    def answer(self, options: Mapping[str, Any], facts: Mapping[str, object], words: str) -> None:
+        """Print what was done."""
+        self.stdout.write(json.dumps(facts, ensure_ascii=False) if options["json"] else words)

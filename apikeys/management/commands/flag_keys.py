@@ -1,0 +1,94 @@
+"""flag_keys: list the keys that somebody should look at, for people and for schedulers."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from itertools import batched
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import CommandParser
+from django.utils import timezone
+
+from apikeys import flagging
+from apikeys.flagging import THRESHOLDS, Finding, Flag
+from apikeys.management.arguments import find_organization, text, whole_number
+from apikeys.management.base import Command as Base
+from apikeys.management.flag_formats import CSV, JSON, TABLE, Format
+from apikeys.models import ApiKey
+
+MAX_DAYS = 3650
+FOUND = 3
+_BATCH = 1000
+
+
+class Command(Base):
+    """Flag keys."""
+
+    help = "List unused keys and keys near their expiry, of one or all organizations."
+    exit_statuses = {0: "no key is flagged", 1: "failed", 2: "wrong usage", FOUND: "at least one key is flagged"}
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add the options."""
+        parser.add_argument("--organization", type=text, metavar="SLUG", help="Without it: all organizations.")
+        parser.add_argument(
+            "--unused-days",
+            type=whole_number(1, MAX_DAYS),
+            default=settings.UNUSED_AFTER_DAYS,
+            metavar="N",
+            help="A key is unused when its last accepted request, or its creation without one, is more than N days "
+            "ago; default: %(default)s (UNUSED_AFTER_DAYS).",
+        )
+        parser.add_argument(
+            "--within",
+            type=whole_number(1, MAX_DAYS),
+            default=list(THRESHOLDS),
+            nargs="+",
+            metavar="DAYS",
+            help="A key is flagged when it expires within the largest of these, and told with the smallest that it "
+            f"is within; default: {' '.join(map(str, THRESHOLDS))}.",
+        )
+        kind = parser.add_mutually_exclusive_group()
+        kind.add_argument("--json", action="store_true", help="Print JSON lines: one object for each finding.")
+        kind.add_argument("--csv", action="store_true", help="Print CSV, safe for spreadsheets.")
+        parser.add_argument("--exit-zero", action="store_true", help="Exit with 0 also when keys are flagged.")
+
+    def handle(self, **options: Any) -> None:
+        """List them. A key that is unused and near its expiry is listed once for each."""
+        keys = ApiKey.objects.all()
+        if options["organization"]:
+            keys = find_organization(options["organization"]).keys.all()
+        now, unused_days, within = timezone.now(), options["unused_days"], options["within"]
+        kind = JSON if options["json"] else CSV if options["csv"] else TABLE
+        try:
+            self._write(kind.opening)
+            unused = self._section(kind, Flag.UNUSED, unused_days, flagging.unused(keys, now, unused_days))
+            expiring = self._section(kind, Flag.EXPIRING, max(within), flagging.expiring(keys, now, within))
+            self.stdout.flush()
+        except BrokenPipeError:
+            # Whoever read has seen enough (| head). Nothing more can be told there, nor at the interpreter's end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(FOUND)
+        # On stderr, where it is in no program's way.
+        self.stderr.write(
+            f"{unused:,} unused for more than {unused_days} days, {expiring:,} expiring within {max(within)} days, "
+            f"in {options['organization'] or 'all organizations'}."
+        )
+        if unused + expiring and not options["exit_zero"]:
+            sys.exit(FOUND)
+
+    def _section(self, kind: Format, flag: Flag, days: int, findings: Iterator[Finding]) -> int:
+        """Write one kind of findings and return how many they are."""
+        count = 0
+        for some in batched(findings, _BATCH):
+            if not count:
+                self._write(kind.heading(flag, days))
+            self._write(kind.lines(some))
+            count += len(some)
+        return count
+
+    def _write(self, text: str) -> None:
+        if text:
+            self.stdout.write(text, ending="")

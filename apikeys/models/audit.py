@@ -1,0 +1,162 @@
+"""The audit log: who did what to which key, from where, when; append-only, by database trigger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+from apikeys.key_secret import redact
+
+if TYPE_CHECKING:
+    from apikeys.models.key import ApiKey
+    from apikeys.models.organization import Organization
+    from apikeys.models.user import User
+
+
+class AuditAction(models.TextChoices):
+    """Every action that leaves an entry; the value is what filters and exports use."""
+
+    KEY_ISSUE = "key.issue", "issued the key"
+    KEY_SHOW = "key.show", "saw the full key"
+    KEY_EDIT = "key.edit", "edited the key"
+    KEY_PAUSE = "key.pause", "paused the key"
+    KEY_RESUME = "key.resume", "resumed the key"
+    KEY_REVOKE = "key.revoke", "revoked the key"
+    KEY_REGENERATE = "key.regenerate", "regenerated the key"
+    KEY_EXPORT = "key.export", "exported the key list"
+    AUDIT_EXPORT = "audit.export", "exported the audit log"
+    SCOPE_CREATE = "scope.create", "added the scope"
+    SCOPE_EDIT = "scope.edit", "edited the scope"
+    SCOPE_DELETE = "scope.delete", "deleted the scope"
+    ENVIRONMENT_CREATE = "environment.create", "added the environment"
+    ENVIRONMENT_EDIT = "environment.edit", "edited the environment"
+    ENVIRONMENT_DELETE = "environment.delete", "deleted the environment"
+    MEMBER_ADD = "member.add", "added the member"
+    MEMBER_EDIT = "member.edit", "changed the role of"
+    MEMBER_REMOVE = "member.remove", "removed the member"
+    ORGANIZATION_CREATE = "organization.create", "created the organization"
+    ORGANIZATION_EDIT = "organization.edit", "edited the organization"
+    SIGN_IN = "account.sign_in", "signed in"
+    SIGN_IN_FAILED = "account.sign_in_failed", "failed to sign in"
+    SIGN_OUT = "account.sign_out", "signed out"
+    PASSWORD_CHANGE = "account.password_change", "changed their password"
+
+
+def audit_actions() -> list[tuple[str, str]]:
+    """Return the choices; as a function, so that a new action needs no migration."""
+    return AuditAction.choices
+
+
+class Via(models.TextChoices):
+    """The surface that an action came through."""
+
+    DASHBOARD = "dashboard", "dashboard"
+    COMMAND = "command", "command line"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts, and from where: the ``by=`` of every verb."""
+
+    label: str
+    via: Via
+    user: User | None = None
+    address: str | None = None
+    user_agent: str = ""
+
+    @classmethod
+    def command(cls, user: User | None = None) -> Actor:
+        """Return the actor of a management command, on behalf of a person where one is named."""
+        return cls(label=user.email if user else "command line", via=Via.COMMAND, user=user)
+
+
+type Changes = dict[str, list[Any]]
+
+
+def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> Changes:
+    """Return ``{field: [before, after]}`` of what differs, in values that JSON holds."""
+    return {
+        name: [_plain(before.get(name)), _plain(value)] for name, value in after.items() if before.get(name) != value
+    }
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value if isinstance(value, str | int | float | bool | list | type(None)) else str(value)
+
+
+class AuditEntryQuerySet(models.QuerySet["AuditEntry"]):
+    """Recording and reading of entries."""
+
+    def record(
+        self,
+        action: AuditAction,
+        *,
+        by: Actor,
+        organization: Organization | None,
+        target: str = "",
+        key: ApiKey | None = None,
+        changes: Changes | None = None,
+        reason: str = "",
+    ) -> AuditEntry:
+        """Append one entry. Call it inside the transaction of the change that it describes.
+
+        What came from outside may hold a pasted key; its secret is left out.
+        """
+        return self.create(
+            at=timezone.now(),
+            organization=organization,
+            actor=by.user,
+            actor_label=redact(by.label)[:254],
+            via=by.via,
+            address=by.address,
+            user_agent=redact(by.user_agent)[:200],
+            action=action,
+            target_label=(key.name if key else target)[:200],
+            key_id=key.pk if key else None,
+            key_public_id=key.public_id if key else "",
+            key_fingerprint=key.fingerprint if key else "",
+            changes=changes or {},
+            reason=redact(reason)[:500],
+        )
+
+
+class AuditEntry(models.Model):
+    """One action of one actor. The database refuses to change or delete it."""
+
+    at = models.DateTimeField()
+    organization = models.ForeignKey(
+        "apikeys.Organization", models.PROTECT, null=True, related_name="audit_entries", editable=False
+    )
+    actor = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, related_name="+")
+    actor_label = models.CharField(max_length=254)
+    via = models.CharField(max_length=16, choices=Via.choices)
+    address = models.GenericIPAddressField(null=True)
+    user_agent = models.CharField(max_length=200, blank=True)
+    action = models.CharField(max_length=32, choices=audit_actions)
+    target_label = models.CharField(max_length=200, blank=True)
+    key_id = models.BigIntegerField(null=True)
+    key_public_id = models.CharField(max_length=12, blank=True)
+    key_fingerprint = models.CharField(max_length=40, blank=True)
+    changes = models.JSONField(default=dict)
+    reason = models.CharField(max_length=500, blank=True)
+
+    objects: ClassVar = AuditEntryQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["organization", "-id"], name="audit_newest"),
+            models.Index(fields=["key_id", "-id"], name="audit_of_key"),
+        ]
+        verbose_name_plural = "audit entries"
+
+    def __str__(self) -> str:
+        return f"{self.actor_label} {self.get_action_display()} {self.target_label}".rstrip()

@@ -1,0 +1,635 @@
+"""API keys: what they are, what may be done to them, and which of them are in which state."""
+
+from __future__ import annotations
+
+import ipaddress
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import ClassVar, NamedTuple, Self
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models, transaction
+from django.db.models.functions import Coalesce
+from django.urls import reverse
+from django.utils import timezone
+
+from apikeys import key_secret
+from apikeys.key_secret import KeySecret
+from apikeys.models.audit import Actor, AuditAction, AuditEntry, difference
+from apikeys.models.catalogue import Environment, Scope
+from apikeys.models.organization import Member, Organization
+from apikeys.models.text import validate_line, validate_text
+
+LATEST_EXPIRY = datetime(2100, 12, 31, 23, 59, 59, tzinfo=UTC)
+EXPIRING_WITHIN = timedelta(days=60)
+MAX_NETWORKS = 50
+MAX_RATE = 1_000_000
+
+
+class KeyRevokedError(Exception):
+    """The key is revoked, and stays so."""
+
+
+class KeyExpiredError(Exception):
+    """The key has expired: what was asked needs a key that is still good."""
+
+
+class AlreadyIssuedError(Exception):
+    """The same form made this key before."""
+
+    def __init__(self, key: ApiKey) -> None:
+        super().__init__(f"{key.fingerprint} was issued by this form already.")
+        self.key = key
+
+
+class StaleKeyError(Exception):
+    """Somebody else changed the key since the form was opened."""
+
+
+class Status(models.TextChoices):
+    """What a key is at one instant. Derived, never stored."""
+
+    ACTIVE = "active", "active"
+    PAUSED = "paused", "paused"
+    EXPIRED = "expired", "expired"
+    REVOKED = "revoked", "revoked"
+
+
+def status_at(
+    now: datetime, revoked_at: datetime | None, expires_at: datetime | None, paused_at: datetime | None
+) -> Status:
+    """Return the status that three instants give at a fourth; status_conditions says the same in SQL."""
+    if revoked_at is not None:
+        return Status.REVOKED
+    if expires_at is not None and expires_at <= now:
+        return Status.EXPIRED
+    if paused_at is not None:
+        return Status.PAUSED
+    return Status.ACTIVE
+
+
+def status_conditions(now: datetime) -> dict[Status, models.Q]:
+    """Return the condition of each status as a query; exactly one of them holds for every key."""
+    revoked = models.Q(revoked_at__isnull=False)
+    expired = models.Q(expires_at__isnull=False, expires_at__lte=now)
+    paused = models.Q(paused_at__isnull=False)
+    return {
+        Status.REVOKED: revoked,
+        Status.EXPIRED: ~revoked & expired,
+        Status.PAUSED: ~revoked & ~expired & paused,
+        Status.ACTIVE: ~revoked & ~expired & ~paused,
+    }
+
+
+class RevocationReason(models.TextChoices):
+    """Why a key was revoked."""
+
+    LEAKED = "leaked", "Suspected leak"
+    UNUSED = "unused", "No longer needed"
+    REPLACED = "replaced", "Replaced by another key"
+    OWNER_LEFT = "owner_left", "Owner left"
+    INCIDENT = "incident", "Security incident"
+    REGENERATED = "regenerated", "Regenerated"
+    OTHER = "other", "Other"
+
+
+def revocation_reasons() -> list[tuple[str, str]]:
+    """Return the choices; as a function, so that a new reason needs no migration."""
+    return RevocationReason.choices
+
+
+class RateLimit(NamedTuple):
+    """At most ``requests`` per ``period`` seconds on average, and ``burst`` at once."""
+
+    requests: int
+    period: int
+    burst: int
+
+
+RATE_PERIODS = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
+
+
+@dataclass(frozen=True, slots=True)
+class KeyTerms:
+    """What may be chosen for a key and changed later; the environment is chosen once."""
+
+    name: str
+    purpose: str
+    scopes: Sequence[Scope]
+    owner: Member | None = None
+    owner_contact: str = ""
+    expires_at: datetime | None = None
+    networks: Sequence[str] = ()
+    rate_limit: RateLimit | None = None
+
+
+def parse_network(text: str) -> str:
+    """Return an address or network in CIDR notation as ipaddress writes it.
+
+    Raises ValidationError, also when host bits are set: it is not clear what was meant then.
+    """
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        pass
+    try:
+        meant = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValidationError(f"{text[:50]!r} is not an address or a network like 203.0.113.0/24.") from None
+    raise ValidationError(f"{text!r} has host bits set. Did you mean {meant}?")
+
+
+def parse_networks(lines: Iterable[str]) -> list[str]:
+    """Return the networks of some lines, empty ones left out, each once. Raises ValidationError with all faults."""
+    found: dict[str, None] = {}
+    errors: list[ValidationError] = []
+    for line in lines:
+        if line.strip():
+            try:
+                found[parse_network(line.strip())] = None
+            except ValidationError as error:
+                errors.append(error)
+    if errors:
+        raise ValidationError(errors)
+    if len(found) > MAX_NETWORKS:
+        raise ValidationError(f"At most {MAX_NETWORKS} networks; these are {len(found)}.")
+    return list(found)
+
+
+def require_scopes(scopes: Sequence[Scope]) -> None:
+    """Raise ValidationError when a scope was deleted since it was chosen. Call it with the organization locked."""
+    chosen = {scope.pk for scope in scopes}
+    if Scope.objects.filter(pk__in=chosen).count() < len(chosen):
+        raise ValidationError({"scopes": ["A scope was deleted meanwhile. Choose again."]})
+
+
+class IssuedKey(NamedTuple):
+    """A key and its full text, which exists nowhere else."""
+
+    key: ApiKey
+    secret: KeySecret
+
+
+class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+    """The states of keys, and the issuing of new ones."""
+
+    def with_status(self, status: Status, now: datetime | None = None) -> Self:
+        """Return the keys that have a status."""
+        return self.filter(status_conditions(now or timezone.now())[status])
+
+    def usable(self, now: datetime | None = None) -> Self:
+        """Return the keys that are neither revoked nor expired: active and paused ones."""
+        conditions = status_conditions(now or timezone.now())
+        return self.filter(conditions[Status.ACTIVE] | conditions[Status.PAUSED])
+
+    def expiring(self, now: datetime | None = None, within: timedelta = EXPIRING_WITHIN) -> Self:
+        """Return the usable keys whose end is near."""
+        now = now or timezone.now()
+        return self.usable(now).filter(expires_at__lte=now + within)
+
+    def unused(self, now: datetime | None = None, days: int | None = None) -> Self:
+        """Return the usable keys without an accepted request for some days (settings.UNUSED_AFTER_DAYS).
+
+        A key that was never used counts from its creation.
+        """
+        now = now or timezone.now()
+        before = now - timedelta(days=settings.UNUSED_AFTER_DAYS if days is None else days)
+        return (
+            self.usable(now)
+            .annotate(quiet_since=Coalesce("activity__last_used_at", "created_at"))
+            .filter(quiet_since__lt=before)
+        )
+
+    def for_pages(self) -> Self:
+        """Fetch with each key what every page shows of it, in a fixed number of queries."""
+        return self.select_related(
+            "organization",
+            "environment",
+            "owner__user",
+            "created_by",
+            "revoked_by",
+            "paused_by",
+            "activity",
+            "replaces__organization",
+            "replaces__environment",
+        ).prefetch_related(
+            "scopes",
+            models.Prefetch("replaced_by_keys", ApiKey.objects.select_related("organization", "environment")),
+        )
+
+    def issue(
+        self,
+        organization: Organization,
+        environment: Environment,
+        terms: KeyTerms,
+        *,
+        by: Actor,
+        form_token: uuid.UUID | None = None,
+        replaces: ApiKey | None = None,
+    ) -> IssuedKey:
+        """Make a key and return it with its full text, once.
+
+        Raises ValidationError naming the field, AlreadyIssuedError when the form was sent before.
+        """
+        secret = key_secret.make(organization.key_prefix, environment.code)
+        number = max(settings.KEY_PEPPERS)
+        key = self.model(
+            organization=organization,
+            environment=environment,
+            prefix=secret.prefix,
+            public_id=secret.public_id,
+            digest=key_secret.digest(secret, settings.KEY_PEPPERS[number]),
+            pepper_number=number,
+            created_by=by.user,
+            created_by_label=by.label,
+            form_token=form_token,
+            replaces=replaces,
+        )
+        key.apply(terms)
+        with transaction.atomic():
+            Organization.objects.select_for_update().get(pk=organization.pk)
+            if form_token and (same := self.filter(organization=organization, form_token=form_token).first()):
+                raise AlreadyIssuedError(same)
+            require_scopes(terms.scopes)
+            key.save(force_insert=True)
+            key.scopes.set(terms.scopes)
+            AuditEntry.objects.record(
+                AuditAction.KEY_ISSUE,
+                by=by,
+                organization=organization,
+                key=key,
+                changes=difference({}, key.facts()),
+            )
+            AuditEntry.objects.record(AuditAction.KEY_SHOW, by=by, organization=organization, key=key)
+        return IssuedKey(key, secret)
+
+
+class ApiKey(models.Model):
+    """One key of an organization. The database refuses to delete it, or to bring a revoked one back."""
+
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="keys")
+    environment = models.ForeignKey(Environment, models.PROTECT, related_name="keys")
+    name = models.CharField(max_length=100, validators=[validate_line])
+    purpose = models.CharField(max_length=500, validators=[validate_text])
+    owner = models.ForeignKey(Member, models.PROTECT, null=True, blank=True, related_name="owned_keys")
+    owner_contact = models.EmailField(blank=True)
+    scopes = models.ManyToManyField(Scope, through="KeyScope", related_name="keys")
+    expires_at = models.DateTimeField(null=True, blank=True)
+    networks = models.JSONField(default=list, blank=True)
+    rate_limit = models.PositiveIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(1), MaxValueValidator(MAX_RATE)]
+    )
+    rate_period = models.PositiveIntegerField(default=1, choices=list(RATE_PERIODS.items()))
+    rate_burst = models.PositiveIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(1), MaxValueValidator(MAX_RATE)]
+    )
+
+    prefix = models.CharField(max_length=10, editable=False)
+    public_id = models.CharField(max_length=key_secret.PUBLIC_ID_LENGTH, unique=True, editable=False)
+    digest = models.BinaryField(max_length=32)
+    pepper_number = models.PositiveSmallIntegerField(editable=False)
+
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, editable=False, related_name="+"
+    )
+    created_by_label = models.CharField(max_length=254, blank=True, editable=False)
+    paused_at = models.DateTimeField(null=True, blank=True, editable=False)
+    paused_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, editable=False, related_name="+"
+    )
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    revoked_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, editable=False, related_name="+"
+    )
+    revoked_by_label = models.CharField(max_length=254, blank=True, editable=False)
+    revoked_reason = models.CharField(max_length=16, choices=revocation_reasons, blank=True, editable=False)
+    revoked_note = models.CharField(max_length=500, blank=True, editable=False)
+    replaces = models.ForeignKey(
+        "self", models.PROTECT, null=True, blank=True, editable=False, related_name="replaced_by_keys"
+    )
+    version = models.PositiveIntegerField(default=1, editable=False)
+    form_token = models.UUIDField(null=True, blank=True, editable=False)
+
+    objects: ClassVar = ApiKeyQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "form_token"], name="one_key_per_form"),
+            models.CheckConstraint(
+                condition=models.Q(owner__isnull=True) ^ models.Q(owner_contact=""), name="one_kind_of_owner"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["organization", "-created_at", "-id"], name="key_newest"),
+            models.Index(fields=["organization", "name", "id"], name="key_by_name"),
+            models.Index(fields=["organization", "expires_at", "id"], name="key_by_expiry"),
+        ]
+        verbose_name = "API key"
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.fingerprint}"
+
+    def get_absolute_url(self) -> str:
+        """Return the address of the key's page."""
+        return reverse("key_detail", args=[self.organization.slug, self.public_id])
+
+    # What it is
+
+    @property
+    def fingerprint(self) -> str:
+        """What people see of the key."""
+        return key_secret.fingerprint(self.prefix, self.environment.code, self.public_id)
+
+    @property
+    def status(self) -> Status:
+        """What the key is now."""
+        return status_at(timezone.now(), self.revoked_at, self.expires_at, self.paused_at)
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the key is revoked or expired."""
+        return self.status in {Status.REVOKED, Status.EXPIRED}
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the key is active, or paused and could be resumed."""
+        return not self.is_dead
+
+    @property
+    def is_expiring(self) -> bool:
+        """Whether the key is usable and its end is near; ApiKeyQuerySet.expiring says the same in SQL."""
+        return self.is_usable and self.expires_at is not None and self.expires_at <= timezone.now() + EXPIRING_WITHIN
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether the key is usable and silent for long; ApiKeyQuerySet.unused says the same in SQL."""
+        quiet_since = (self.last_activity and self.last_activity.last_used_at) or self.created_at
+        return self.is_usable and quiet_since < timezone.now() - timedelta(days=settings.UNUSED_AFTER_DAYS)
+
+    @property
+    def last_activity(self) -> KeyActivity | None:
+        """The key's activity, or None before its first request."""
+        return getattr(self, "activity", None)
+
+    @property
+    def scope_names(self) -> list[str]:
+        """The names of the scopes it holds, sorted."""
+        return sorted(scope.name for scope in self.scopes.all())
+
+    @property
+    def owner_label(self) -> str:
+        """Who answers for the key."""
+        return self.owner.user.label if self.owner else self.owner_contact
+
+    @property
+    def owner_is_gone(self) -> bool:
+        """Whether the owner's account is closed."""
+        return self.owner is not None and not self.owner.user.is_active
+
+    @property
+    def paused_by_label(self) -> str:
+        """Who paused it."""
+        return self.paused_by.label if self.paused_by else "command line"
+
+    @property
+    def replaced_by(self) -> ApiKey | None:
+        """The key that took this one's place, if one did."""
+        return next(iter(self.replaced_by_keys.all()), None)
+
+    @property
+    def limit(self) -> RateLimit | None:
+        """The rate limit, if one is set."""
+        if self.rate_limit is None:
+            return None
+        return RateLimit(self.rate_limit, self.rate_period, self.rate_burst or self.rate_limit)
+
+    @property
+    def rate_limit_text(self) -> str:
+        """The rate limit in words, or nothing."""
+        if (limit := self.limit) is None:
+            return ""
+        return f"{limit.requests:,} per {RATE_PERIODS.get(limit.period, f'{limit.period} s')}, burst {limit.burst:,}"
+
+    def facts(self) -> dict[str, object]:
+        """Return what an audit entry compares: every choice, nothing secret."""
+        return {
+            "name": self.name,
+            "purpose": self.purpose,
+            "environment": self.environment.name,
+            "owner": self.owner.user.email if self.owner else self.owner_contact,
+            "scopes": self.scope_names,
+            "expires_at": self.expires_at,
+            "networks": list(self.networks),
+            "rate_limit": self.rate_limit_text or None,
+        }
+
+    @property
+    def terms(self) -> KeyTerms:
+        """What was chosen for the key, as issue() and edit() take it."""
+        return KeyTerms(
+            name=self.name,
+            purpose=self.purpose,
+            scopes=list(self.scopes.all()),
+            owner=self.owner,
+            owner_contact=self.owner_contact,
+            expires_at=self.expires_at,
+            networks=list(self.networks),
+            rate_limit=self.limit,
+        )
+
+    # What may be done to it
+
+    def apply(self, terms: KeyTerms) -> None:
+        """Take over what was chosen, without saving. Raises ValidationError naming each field that is wrong."""
+        expiry_is_new = terms.expires_at != self.expires_at
+        self.name, self.purpose = terms.name.strip(), terms.purpose.strip()
+        self.owner, self.owner_contact = terms.owner, terms.owner_contact.strip()
+        self.expires_at = terms.expires_at
+        self.rate_limit, self.rate_period, self.rate_burst = terms.rate_limit or (None, 1, None)
+        errors: dict[str, list[str]] = {}
+        try:
+            self.networks = parse_networks(terms.networks)
+        except ValidationError as error:
+            errors["networks"] = error.messages
+        errors |= self._faults(terms, expiry_is_new=expiry_is_new)
+        try:
+            self.full_clean(exclude={"digest", *errors}, validate_unique=False, validate_constraints=False)
+        except ValidationError as error:
+            errors = {**error.message_dict, **errors}
+        if errors:
+            raise ValidationError(errors)
+
+    def _faults(self, terms: KeyTerms, *, expiry_is_new: bool) -> dict[str, list[str]]:
+        faults: dict[str, list[str]] = {}
+        ours = self.organization_id
+        if not terms.scopes:
+            faults["scopes"] = ["Choose at least one scope."]
+        elif any(scope.organization_id != ours for scope in terms.scopes):
+            faults["scopes"] = ["A scope is not in this organization's catalogue."]
+        if self.environment.organization_id != ours:
+            faults["environment"] = ["This environment is not one of this organization."]
+        if terms.owner is None and not self.owner_contact:
+            faults["owner"] = ["Name an owner: a member or a contact address."]
+        elif terms.owner is not None and self.owner_contact:
+            faults["owner_contact"] = ["Name a member or a contact address, not both."]
+        elif terms.owner is not None and terms.owner.organization_id != ours:
+            faults["owner"] = ["The owner is not a member of this organization."]
+        if expiry_is_new and terms.expires_at is not None:
+            if terms.expires_at <= timezone.now():
+                faults["expires_at"] = ["The expiry must be in the future."]
+            elif terms.expires_at > LATEST_EXPIRY:
+                faults["expires_at"] = ["The expiry must be before the end of the year 2100."]
+        return faults
+
+    def edit(self, terms: KeyTerms, *, by: Actor, version: int | None = None) -> None:
+        """Change what was chosen for the key.
+
+        Raises ValidationError, KeyRevokedError, and StaleKeyError when ``version`` is not the current one.
+        """
+        with transaction.atomic():
+            Organization.objects.select_for_update().get(pk=self.organization_id)
+            current = self._lock()
+            if version is not None and version != current.version:
+                raise StaleKeyError
+            require_scopes(terms.scopes)
+            before = current.facts()
+            current.apply(terms)
+            current.scopes.set(terms.scopes)
+            changes = difference(before, current.facts())
+            if not changes:
+                return
+            current.version += 1
+            current.save(
+                update_fields=[
+                    *("name", "purpose", "owner", "owner_contact", "expires_at", "networks"),
+                    *("rate_limit", "rate_period", "rate_burst", "version"),
+                ]
+            )
+            self._record(AuditAction.KEY_EDIT, by, changes)
+
+    def hand_over(self, owner: Member, *, by: Actor) -> None:
+        """Give the key another owner, whatever its status."""
+        with transaction.atomic():
+            before = self.owner_label
+            self.owner, self.owner_contact = owner, ""
+            self.save(update_fields=["owner", "owner_contact"])
+            self._record(AuditAction.KEY_EDIT, by, difference({"owner": before}, {"owner": owner.user.label}))
+
+    def pause(self, *, by: Actor) -> bool:
+        """Make the key refuse every request until it is resumed; False when it was paused before."""
+        with transaction.atomic():
+            current = self._lock()
+            if current.paused_at is not None:
+                return False
+            self.paused_at, self.paused_by = timezone.now(), by.user
+            self.save(update_fields=["paused_at", "paused_by"])
+            self._record(AuditAction.KEY_PAUSE, by, {})
+        return True
+
+    def resume(self, *, by: Actor) -> bool:
+        """Let a paused key work again; False when it was not paused."""
+        with transaction.atomic():
+            current = self._lock()
+            if current.paused_at is None:
+                return False
+            self.paused_at = self.paused_by = None
+            self.save(update_fields=["paused_at", "paused_by"])
+            self._record(AuditAction.KEY_RESUME, by, difference({"paused_at": current.paused_at}, {"paused_at": None}))
+        return True
+
+    def revoke(self, *, reason: RevocationReason, by: Actor, note: str = "") -> None:
+        """End the key, for every request that starts after this returns and for good.
+
+        Raises KeyRevokedError when it was revoked before, ValidationError for a note over its limit.
+        """
+        self.revoked_at, self.revoked_by, self.revoked_by_label = timezone.now(), by.user, by.label
+        self.revoked_reason, self.revoked_note = reason, note.strip()
+        ApiKey.revoked_note.field.clean(self.revoked_note, self)
+        with transaction.atomic():
+            changed = ApiKey.objects.filter(pk=self.pk, revoked_at__isnull=True).update(
+                revoked_at=self.revoked_at,
+                revoked_by=self.revoked_by,
+                revoked_by_label=self.revoked_by_label,
+                revoked_reason=self.revoked_reason,
+                revoked_note=self.revoked_note,
+            )
+            if not changed:
+                self.refresh_from_db()
+                raise KeyRevokedError
+            told = RevocationReason(reason).label + (f": {self.revoked_note}" if self.revoked_note else "")
+            AuditEntry.objects.record(
+                AuditAction.KEY_REVOKE, by=by, organization=self.organization, key=self, reason=told[:500]
+            )
+
+    def regenerate(self, *, by: Actor, form_token: uuid.UUID | None = None) -> IssuedKey:
+        """Revoke the key and issue another on the same terms, at the same instant.
+
+        The new key is a row of its own, so that the old one's fingerprint, usage and attempts stay apart.
+        Raises KeyRevokedError, KeyExpiredError, AlreadyIssuedError.
+        """
+        with transaction.atomic():
+            Organization.objects.select_for_update().get(pk=self.organization_id)
+            if form_token and (same := self.organization.keys.filter(form_token=form_token).first()):
+                raise AlreadyIssuedError(same)
+            current = self._lock()
+            if current.status == Status.EXPIRED:
+                raise KeyExpiredError
+            issued = ApiKey.objects.issue(
+                self.organization,
+                self.environment,
+                current.terms,
+                by=by,
+                form_token=form_token,
+                replaces=self,
+            )
+            self.revoke(reason=RevocationReason.REGENERATED, note=f"Replaced by {issued.key.fingerprint}", by=by)
+            self._record(AuditAction.KEY_REGENERATE, by, {"replaced_by": [None, issued.key.fingerprint]})
+        return issued
+
+    def _lock(self) -> ApiKey:
+        current: ApiKey = ApiKey.objects.select_for_update().get(pk=self.pk)
+        if current.revoked_at is not None:
+            raise KeyRevokedError
+        return current
+
+    def _record(self, action: AuditAction, by: Actor, changes: dict[str, list[object]]) -> None:
+        AuditEntry.objects.record(action, by=by, organization=self.organization, key=self, changes=changes)
+
+
+class KeyScope(models.Model):
+    """That a key holds a scope."""
+
+    key = models.ForeignKey(ApiKey, models.CASCADE)
+    scope = models.ForeignKey(Scope, models.PROTECT)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["key", "scope"], name="scope_once_per_key")]
+
+    def __str__(self) -> str:
+        return f"{self.key_id} {self.scope_id}"
+
+
+class KeyActivity(models.Model):
+    """What moves at a key's requests, apart from it so that a request never writes the key."""
+
+    key = models.OneToOneField(
+        ApiKey, models.DO_NOTHING, primary_key=True, related_name="activity", db_constraint=False
+    )
+    first_used_at = models.DateTimeField(null=True)
+    last_used_at = models.DateTimeField(null=True)
+    last_refused_at = models.DateTimeField(null=True)
+    last_address = models.GenericIPAddressField(null=True)
+    # The theoretical arrival time of GCRA, when the limit's bucket would be empty again: microseconds since 1970.
+    limited_until = models.BigIntegerField(null=True)
+
+    class Meta:
+        verbose_name_plural = "key activities"
+
+    def __str__(self) -> str:
+        return f"activity of {self.key_id}"

@@ -1,0 +1,253 @@
+"""Organizations, and the roles that people have in them."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import RegexValidator
+from django.db import models, transaction
+from django.utils import timezone
+
+from apikeys.models.audit import Actor, AuditAction, AuditEntry, difference
+from apikeys.models.text import validate_line, validate_prefix
+from apikeys.models.user import User
+
+# First parts of paths that are ours; tests/test_urls.py holds this against the URLconf.
+RESERVED_SLUGS = frozenset(
+    [
+        "about",
+        "accounts",
+        "admin",
+        "api",
+        "app",
+        "assets",
+        "authorize",
+        "docs",
+        "favicon",
+        "healthz",
+        "help",
+        "login",
+        "logout",
+        "media",
+        "metrics",
+        "new",
+        "organizations",
+        "readyz",
+        "robots",
+        "security",
+        "settings",
+        "signup",
+        "static",
+        "status",
+        "styles",
+        "support",
+        "v1",
+        "v2",
+        "well-known",
+        "www",
+    ]
+)
+
+
+class LastAdminError(Exception):
+    """An organization keeps at least one admin."""
+
+
+class OwnsKeysError(Exception):
+    """A member who owns keys is removed only with somebody named who takes them over."""
+
+
+class Role(models.TextChoices):
+    """What a member may do; each role includes the ones before it."""
+
+    VIEWER = "viewer", "viewer"
+    OPERATOR = "operator", "operator"
+    ADMIN = "admin", "admin"
+
+    def includes(self, other: Role) -> bool:
+        """Say whether this role may do what another may."""
+        order = list(Role)
+        return order.index(self) >= order.index(other)
+
+
+def validate_slug_is_free(value: str) -> None:
+    """Refuse a slug that is a path of ours."""
+    if value in RESERVED_SLUGS:
+        raise ValidationError(f"{value!r} is a path of keyadmin itself; choose another slug.")
+
+
+class OrganizationQuerySet(models.QuerySet["Organization"]):
+    """Founding and finding of organizations."""
+
+    def found(self, *, name: str, slug: str, admin: User, by: Actor, key_prefix: str = "ka") -> Organization:
+        """Create an organization with its three usual environments and its first admin.
+
+        Raises ValidationError naming the field that is wrong.
+        """
+        organization = Organization(name=name.strip(), slug=slug.strip(), key_prefix=key_prefix.strip())
+        organization.full_clean()
+        with transaction.atomic():
+            organization.save(force_insert=True)
+            for code, label, kind in (
+                ("prod", "production", "production"),
+                ("stag", "staging", "staging"),
+                ("dev", "development", "development"),
+            ):
+                organization.environments.create(code=code, name=label, kind=kind)
+            AuditEntry.objects.record(
+                AuditAction.ORGANIZATION_CREATE, by=by, organization=organization, target=organization.name
+            )
+            organization.add_member(admin, Role.ADMIN, by=by)
+        return organization
+
+
+class Organization(models.Model):
+    """Whose keys they are. Its slug is the first part of its pages' addresses."""
+
+    name = models.CharField(max_length=100, validators=[validate_line])
+    slug = models.SlugField(
+        max_length=40,
+        unique=True,
+        validators=[
+            RegexValidator(
+                r"\A[a-z0-9][a-z0-9-]*[a-z0-9]\Z", "Use lower-case letters, digits and hyphens, at least two."
+            ),
+            validate_slug_is_free,
+        ],
+    )
+    key_prefix = models.CharField(max_length=10, default="ka", validators=[validate_prefix])
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects: ClassVar = OrganizationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def initial(self) -> str:
+        """The letter in the switcher's square."""
+        return self.name[:1].upper()
+
+    def edit(self, *, name: str, key_prefix: str, by: Actor) -> None:
+        """Change the name, and the prefix that new keys begin with."""
+        with transaction.atomic():
+            current = Organization.objects.select_for_update().get(pk=self.pk)
+            before = {"name": current.name, "key_prefix": current.key_prefix}
+            self.name, self.key_prefix = name.strip(), key_prefix.strip()
+            self.full_clean()
+            changes = difference(before, {"name": self.name, "key_prefix": self.key_prefix})
+            if not changes:
+                return
+            self.save(update_fields=["name", "key_prefix"])
+            AuditEntry.objects.record(
+                AuditAction.ORGANIZATION_EDIT, by=by, organization=self, target=self.name, changes=changes
+            )
+
+    def add_member(self, user: User, role: Role, *, by: Actor) -> Member:
+        """Give a person a role; raises ValidationError when they are a member already."""
+        member = Member(organization=self, user=user, role=role)
+        with transaction.atomic():
+            Organization.objects.select_for_update().get(pk=self.pk)
+            member.full_clean()
+            member.save(force_insert=True)
+            AuditEntry.objects.record(
+                AuditAction.MEMBER_ADD,
+                by=by,
+                organization=self,
+                target=user.email,
+                changes={"role": [None, str(role)]},
+            )
+        return member
+
+
+class MemberQuerySet(models.QuerySet["Member"]):
+    """Finding of members."""
+
+    def of(self, user: User, slug: str) -> Member | None:
+        """Return a person's membership of the organization with that slug, if there is one."""
+        return self.select_related("organization", "user").filter(user=user, organization__slug=slug).first()
+
+
+class Member(models.Model):
+    """A person's role in one organization."""
+
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="members")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="memberships")
+    role = models.CharField(max_length=16, choices=Role.choices)
+    joined_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects: ClassVar = MemberQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["joined_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization", "user"],
+                name="one_membership",
+                violation_error_message="This person is a member already.",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.user.label
+
+    @property
+    def can_operate(self) -> bool:
+        """Whether the member may issue, edit, pause and revoke keys."""
+        return Role(self.role).includes(Role.OPERATOR)
+
+    @property
+    def can_administer(self) -> bool:
+        """Whether the member may change members, scopes and the organization."""
+        return Role(self.role).includes(Role.ADMIN)
+
+    def change_role(self, role: Role, *, by: Actor) -> None:
+        """Give another role; raises LastAdminError rather than leave nobody in charge."""
+        with transaction.atomic():
+            self._keep_an_admin(unless=role == Role.ADMIN)
+            changes = difference({"role": self.role}, {"role": str(role)})
+            if not changes:
+                return
+            self.role = role
+            self.save(update_fields=["role"])
+            AuditEntry.objects.record(
+                AuditAction.MEMBER_EDIT,
+                by=by,
+                organization=self.organization,
+                target=self.user.email,
+                changes=changes,
+            )
+
+    def remove(self, *, by: Actor, keys_to: Member | None = None) -> None:
+        """Take the person out of the organization and hand their keys over.
+
+        Raises LastAdminError, and OwnsKeysError when the person owns keys and nobody takes them.
+        """
+        with transaction.atomic():
+            self._keep_an_admin(unless=False)
+            if self.owned_keys.exists():
+                if keys_to is None or keys_to.pk == self.pk or keys_to.organization_id != self.organization_id:
+                    raise OwnsKeysError
+                for key in self.owned_keys.select_for_update(of=("self",)):
+                    key.hand_over(keys_to, by=by)
+            AuditEntry.objects.record(
+                AuditAction.MEMBER_REMOVE,
+                by=by,
+                organization=self.organization,
+                target=self.user.email,
+                changes={"role": [self.role, None]},
+            )
+            self.delete()
+
+    def _keep_an_admin(self, *, unless: bool) -> None:
+        # The lock makes two admins who remove each other wait for one another.
+        Organization.objects.select_for_update().get(pk=self.organization_id)
+        others = Member.objects.filter(organization=self.organization_id, role=Role.ADMIN).exclude(pk=self.pk)
+        self.refresh_from_db(fields=["role"])
+        if self.role == Role.ADMIN and not unless and not others.exists():
+            raise LastAdminError

@@ -1,0 +1,393 @@
+"""The key list, one key, and making and changing one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.core.exceptions import BadRequest, ValidationError
+from django.db import transaction
+from django.http import HttpResponse, QueryDict, StreamingHttpResponse
+from django.shortcuts import redirect
+from django.template.defaultfilters import pluralize
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from apikeys import key_secret
+from apikeys.csv_export import csv_response
+from apikeys.filters import SORT_LABELS, TABS, KeyFilter, in_tab
+from apikeys.forms import KeyForm, add_verb_errors
+from apikeys.http import MemberRequest, actor
+from apikeys.models import (
+    AlreadyIssuedError,
+    ApiKey,
+    AuditAction,
+    AuditEntry,
+    IssuedKey,
+    KeyEvidence,
+    KeyRevokedError,
+    Outcome,
+    Role,
+    StaleKeyError,
+    UsageEvent,
+    UsageHour,
+    UsageSeries,
+)
+from apikeys.models.usage import DAY, HOUR
+from apikeys.paging import BadCursorError, Page, changed_url, count_text, take_page
+from apikeys.permissions import role_required
+from apikeys.views.pages import form_status, get_key, go_to, page, posted
+
+FORM_FIELDS = {"expires_at": "expires_on"}
+RANGES = {
+    "24h": ("24 h", HOUR, 24),
+    "7d": ("7 d", 6 * HOUR, 28),
+    "30d": ("30 d", DAY, 30),
+    "90d": ("90 d", DAY, 90),
+}
+REQUESTS_SHOWN = 20
+HISTORY_SHOWN = 20
+SPARKLINE_DAYS = 30
+EXPORT_HEADER = (
+    *("id", "fingerprint", "name", "purpose", "environment", "status", "owner", "scopes", "created_at"),
+    *(
+        "created_by",
+        "last_used_at",
+        "expires_at",
+        "networks",
+        "rate_limit",
+        "revoked_at",
+        "revoked_by",
+        "reason",
+    ),
+)
+
+
+@require_safe
+@role_required(Role.VIEWER)
+def key_list(request: MemberRequest) -> HttpResponse:
+    """Show the organization's keys, filtered and page by page."""
+    if key_secret.looks_like_key(request.GET.get("q", "")):
+        return redirect(_found_url(request, request.GET))
+    listing = KeyFilter(request.GET, queryset=request.member.organization.keys.for_pages(), request=request)
+    found = Page[ApiKey]([], "")
+    bad_cursor = False
+    if listing.is_valid():
+        rows, order = listing.ordered()
+        try:
+            found = take_page(rows, order, request.GET.get("after", ""))
+        except BadCursorError:
+            bad_cursor = True
+    context = _list_context(request, listing, found) | {"bad_cursor": bad_cursor}
+    failed = bad_cursor or not listing.is_valid()
+    status = HTTPStatus.UNPROCESSABLE_ENTITY if failed else HTTPStatus.OK
+    return page(request, "apikeys/key_list.html", "keys", context, partial="key_table", status=status)
+
+
+def _list_context(request: MemberRequest, listing: KeyFilter, found: Page[ApiKey]) -> dict[str, Any]:
+    query, path = request.GET, request.path
+    valid = listing.is_valid()
+    _with_usage(found.rows)
+    filtered = valid and any(value for name, value in listing.form.cleaned_data.items() if name != "sort")
+    return {
+        "summary": _summary(request),
+        "tabs": _tabs(request, listing),
+        "form": listing.form,
+        "chips": listing.chips(path, query) if valid else [],
+        "clear_url": path,
+        "keys": found.rows,
+        "columns": _columns(request, listing.sort_name) if valid else [],
+        "next_url": changed_url(path, query, after=found.cursor) if found.cursor else "",
+        "first_url": changed_url(path, query) if query.get("after") else "",
+        "export_url": f"{reverse('key_export', args=[request.member.organization.slug])}?{query.urlencode()}",
+        "empty": "" if found.rows else ("filtered" if filtered or not valid else "none"),
+        "lookup": query.get("lookup", ""),
+    }
+
+
+def _with_usage(keys: list[ApiKey]) -> None:
+    """Put on each key the counts that its row shows."""
+    daily = UsageHour.objects.daily([key.pk for key in keys], SPARKLINE_DAYS)
+    tries = UsageHour.objects.attempts_since_end(keys)
+    for key in keys:
+        key.sparkline = daily.get(key.pk, [0] * SPARKLINE_DAYS)  # type: ignore[attr-defined]
+        key.attempts_since = tries.get(key.pk, 0) if key.is_dead else None  # type: ignore[attr-defined]
+
+
+def _summary(request: MemberRequest) -> str:
+    organization = request.member.organization
+    keys, now = organization.keys, timezone.now()
+    soon, silent = count_text(keys.expiring(now, timedelta(days=30))), count_text(keys.unused(now))
+    environments = organization.environments.count()
+    return (
+        f"{count_text(keys.all())} keys in {environments} environment{pluralize(environments)}. "
+        f"{soon} expire{pluralize(soon, 's,')} within 30 days, "
+        f"{silent} {pluralize(silent, 'has,have')} not been used for {settings.UNUSED_AFTER_DAYS} days."
+    )
+
+
+def _tabs(request: MemberRequest, listing: KeyFilter) -> list[dict[str, Any]]:
+    query = request.GET.copy()
+    current = query.pop("status", [""])[-1]
+    everything = KeyFilter(query, queryset=request.member.organization.keys.all(), request=request)
+    rows = everything.qs if everything.is_valid() else request.member.organization.keys.all()
+    return [
+        {
+            "label": label,
+            "value": value,
+            "count": count_text(in_tab(rows, value, listing.now)),
+            "url": changed_url(request.path, request.GET, status=value or None),
+            "current": value == current,
+        }
+        for value, label in TABS.items()
+    ]
+
+
+def _columns(request: MemberRequest, sort: str) -> list[dict[str, str]]:
+    columns = []
+    for name, label in SORT_LABELS.items():
+        direction = {name: "asc", f"-{name}": "desc"}.get(sort, "")
+        # A date is looked at newest first, a name from A on.
+        first = name if name == "name" else f"-{name}"
+        turned = {"asc": f"-{name}", "desc": name}.get(direction, first)
+        url = changed_url(request.path, request.GET, sort=turned)
+        columns.append({"name": name, "label": label, "direction": direction, "url": url})
+    return columns
+
+
+@require_POST
+@role_required(Role.VIEWER)
+def key_find(request: MemberRequest) -> HttpResponse:
+    """Take a search by POST, so that a pasted key is in no address, and lead to the list."""
+    response = redirect(_found_url(request, request.POST))
+    response.status_code = HTTPStatus.SEE_OTHER
+    return response
+
+
+def _found_url(request: MemberRequest, asked: QueryDict) -> str:
+    path = reverse("key_list", args=[request.member.organization.slug])
+    text = asked.get("q", "").strip()[:500]
+    query = QueryDict(mutable=True)
+    if not key_secret.looks_like_key(text):
+        for name in KeyFilter.base_filters:
+            query.setlist(name, [value for value in asked.getlist(name) if value])
+        return changed_url(path, query, q=text or None)
+    # Only the public id of a key goes on; a mistyped one takes nothing with it.
+    secret = key_secret.parse(text)
+    key = request.member.organization.keys.filter(public_id=secret.public_id).first() if secret else None
+    if secret is None or key is None:
+        return changed_url(path, query, lookup="unknown")
+    same = key_secret.matches(secret, bytes(key.digest), key.pepper_number, settings.KEY_PEPPERS)
+    return changed_url(path, query, q=key.public_id, lookup="found" if same else "mismatch")
+
+
+@require_safe
+@role_required(Role.VIEWER)
+def key_export(request: MemberRequest) -> HttpResponse | StreamingHttpResponse:
+    """Send the filtered keys as CSV."""
+    organization = request.member.organization
+    if key_secret.looks_like_key(request.GET.get("q", "")):
+        return redirect(_found_url(request, request.GET))
+    listing = KeyFilter(request.GET, queryset=organization.keys.for_pages(), request=request)
+    if not listing.is_valid():
+        return redirect(f"{reverse('key_list', args=[organization.slug])}?{request.GET.urlencode()}")
+    told = ", ".join(f"{chip.label}: {chip.value}" for chip in listing.chips("", request.GET)) or "all keys"
+    AuditEntry.objects.record(
+        AuditAction.KEY_EXPORT, by=actor(request), organization=organization, target="CSV", reason=told[:500]
+    )
+    rows, order = listing.ordered()
+    rows = rows.order_by(*(f"-{column.field}" if column.descending else column.field for column in order))
+    return csv_response(f"{organization.slug}-keys.csv", EXPORT_HEADER, _export_rows(rows.iterator(chunk_size=500)))
+
+
+def _export_rows(keys: Iterator[ApiKey]) -> Iterator[list[object]]:
+    for key in keys:
+        last_used = key.last_activity.last_used_at if key.last_activity else None
+        instants = [at.isoformat() if at else None for at in (last_used, key.expires_at, key.revoked_at)]
+        yield [
+            *(key.public_id, key.fingerprint, key.name, key.purpose, key.environment.name, key.status.value),
+            *(key.owner_label, " ".join(key.scope_names), key.created_at.isoformat(), key.created_by_label),
+            *(instants[0], instants[1], " ".join(key.networks), key.rate_limit_text),
+            *(instants[2], key.revoked_by_label, key.get_revoked_reason_display()),
+        ]
+
+
+@require_safe
+@role_required(Role.VIEWER)
+def key_detail(request: MemberRequest, public_id: str) -> HttpResponse:
+    """Show what a key is, whose, whether it is alive, and what uses it."""
+    key = get_key(request, public_id)
+    chosen = _chosen(request, "range", RANGES) or "30d"
+    series = _series(key, chosen)
+    context = {
+        "key": key,
+        "ranges": [
+            {"label": label, "value": value, "url": f"?range={value}", "current": value == chosen}
+            for value, (label, _, _) in RANGES.items()
+        ],
+        "series": series,
+        "requests_total": series.total,
+        "refused_share": series.refused / series.total if series.total else 0,
+        "evidence": KeyEvidence.of(key),
+        "history": AuditEntry.objects.filter(key_id=key.pk)[:HISTORY_SHOWN],
+        **_requests_context(request, key),
+        **_retired_context(key),
+    }
+    return page(request, "apikeys/key_detail.html", "keys", context, partial="key_usage")
+
+
+def _chosen(request: MemberRequest, name: str, choices: Collection[str]) -> str:
+    """Return one of some choices, empty when none is made; the links of the page name no other."""
+    value = request.GET.get(name, "")
+    if value and value not in choices:
+        raise BadRequest(f"{name} must be one of {', '.join(choices)}.")
+    return value
+
+
+def _series(key: ApiKey, name: str) -> UsageSeries:
+    _, step, buckets = RANGES[name]
+    now = timezone.now().replace(minute=0, second=0, microsecond=0)
+    end = now + HOUR if step < DAY else now.replace(hour=0) + DAY
+    return UsageHour.objects.series(key, end - step * buckets, step, buckets)
+
+
+def _requests_context(request: MemberRequest, key: ApiKey) -> dict[str, Any]:
+    outcome = _chosen(request, "outcome", Outcome.values)
+    events = UsageEvent.objects.of(key).order_by("-at", "-nonce")
+    if outcome:
+        events = events.filter(outcome=outcome)
+    url = reverse("key_requests", args=[request.member.organization.slug, key.public_id])
+    choices = [
+        ("", "All"),
+        *((value, label) for value, label in Outcome.choices if value != Outcome.MALFORMED),
+    ]
+    return {
+        "requests": events[:REQUESTS_SHOWN],
+        "outcome": outcome,
+        "request_filter": [
+            {"label": label, "value": value, "url": f"{url}?outcome={value}", "current": value == outcome}
+            for value, label in choices
+        ],
+    }
+
+
+def _retired_context(key: ApiKey) -> dict[str, Any]:
+    """Return who still tries a dead key."""
+    if not key.is_dead:
+        return {}
+    ended = key.revoked_at or key.expires_at or key.created_at
+    callers, others = UsageEvent.objects.callers(key, ended, accepted=False, most=10)
+    attempts = UsageHour.objects.attempts_since_end([key]).get(key.pk, 0)
+    return {"retired_attempts": attempts, "retired_callers": callers, "retired_other_callers": others}
+
+
+@require_safe
+@role_required(Role.VIEWER)
+def key_requests(request: MemberRequest, public_id: str) -> HttpResponse:
+    """Show a key's newest requests; the detail page asks for it again and again."""
+    key = get_key(request, public_id)
+    context = {"key": key, **_requests_context(request, key), **_retired_context(key)}
+    return page(request, "apikeys/key_requests.html", "keys", context, partial="key_requests")
+
+
+@require_safe
+@role_required(Role.VIEWER)
+def key_first_request(request: MemberRequest, public_id: str) -> HttpResponse:
+    """Show whether a new key has been used yet."""
+    key = get_key(request, public_id)
+    event = UsageEvent.objects.of(key).order_by("at", "nonce").first()
+    context = {"key": key, "event": event}
+    return page(request, "apikeys/key_first_request.html", "keys", context, partial="first_request")
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@role_required(Role.OPERATOR)
+def key_create(request: MemberRequest) -> HttpResponse:
+    """Ask for what a key needs, make it and show it once."""
+    organization = request.member.organization
+    form = KeyForm(posted(request), organization=organization, owner=request.member)
+    if request.method == "POST" and form.is_valid():
+        try:
+            with transaction.atomic():
+                issued = ApiKey.objects.issue(
+                    organization,
+                    form.cleaned_data["environment"],
+                    form.terms,
+                    by=actor(request),
+                    form_token=form.cleaned_data["token"],
+                )
+        except AlreadyIssuedError as error:
+            return page(request, "apikeys/key_already_created.html", "keys", {"key": error.key})
+        except ValidationError as error:
+            add_verb_errors(form, error, FORM_FIELDS)
+        else:
+            return show_once(request, issued)
+    cancel = reverse("key_list", args=[organization.slug])
+    context = {
+        "form": form,
+        "key": None,
+        "title": "New key",
+        "submit_label": "Create key",
+        "cancel_url": cancel,
+    }
+    return page(request, "apikeys/key_form.html", "keys", context, status=form_status(form))
+
+
+def show_once(request: MemberRequest, issued: IssuedKey, old_key: ApiKey | None = None) -> HttpResponse:
+    """Return the one page that ever shows a full key; nothing on the way stores it."""
+    verify_url = f"{settings.BASE_URL}/v1/{issued.key.organization.slug}/verify"
+    scope = issued.key.scope_names[0]
+    text = issued.secret.text
+    context = {
+        "key": issued.key,
+        "secret": text,
+        "verify_url": verify_url,
+        "curl": f'curl -i {verify_url} --json \'{{"key": "{text}", "scope": "{scope}"}}\'',
+        "scope": scope,
+        "was_regenerated": old_key is not None,
+        "old_key": old_key,
+    }
+    return page(request, "apikeys/key_created.html", "keys", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@role_required(Role.OPERATOR)
+def key_edit(request: MemberRequest, public_id: str) -> HttpResponse:
+    """Change what may change."""
+    key = get_key(request, public_id)
+    form = KeyForm(posted(request), organization=request.member.organization, key=key)
+    if request.method == "POST" and form.is_valid():
+        try:
+            key.edit(form.terms, by=actor(request), version=form.cleaned_data["version"])
+        except KeyRevokedError:
+            messages.error(request, f"{key.name} was revoked meanwhile; nothing was changed.")
+            return go_to(request, key.get_absolute_url())
+        except StaleKeyError:
+            key = get_key(request, public_id)
+            form.add_error(None, f"{_last_change(key)} since you opened this form. Compare, then save again.")
+            form.data = request.POST.copy()
+            form.data["version"] = str(key.version)
+        except ValidationError as error:
+            add_verb_errors(form, error, FORM_FIELDS)
+        else:
+            messages.success(request, f"{form.cleaned_data['name']} was saved.")
+            return go_to(request, key.get_absolute_url())
+    if key.revoked_at:
+        messages.error(request, "A revoked key cannot be edited.")
+        return go_to(request, key.get_absolute_url())
+    context = {"form": form, "key": key, "title": f"Edit {key.name}", "submit_label": "Save"}
+    context["cancel_url"] = key.get_absolute_url()
+    return page(request, "apikeys/key_form.html", "keys", context, status=form_status(form))
+
+
+def _last_change(key: ApiKey) -> str:
+    entry = AuditEntry.objects.filter(key_id=key.pk, action=AuditAction.KEY_EDIT).first()
+    if entry is None:
+        return "Somebody changed this key"
+    told = ", ".join(f"{name.replace('_', ' ')} to {after!r}" for name, (_, after) in entry.changes.items())
+    return f"{entry.actor_label} changed {told}"

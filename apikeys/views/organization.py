@@ -1,0 +1,36 @@
+"""The organization's own settings."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.core.exceptions import ValidationError
+from django.db.models import Count
+from django.http import HttpResponse
+from django.views.decorators.http import require_http_methods
+
+from apikeys.forms import OrganizationForm, add_verb_errors
+from apikeys.http import MemberRequest, actor
+from apikeys.models import Role
+from apikeys.permissions import role_required
+from apikeys.views.pages import form_status, go_to, page, posted
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@role_required(Role.ADMIN)
+def organization_edit(request: MemberRequest) -> HttpResponse:
+    """Change the organization's name and key prefix; list its environments."""
+    organization = request.member.organization
+    initial = {"name": organization.name, "key_prefix": organization.key_prefix}
+    form = OrganizationForm(posted(request), initial=initial)
+    if form.is_valid():
+        try:
+            organization.edit(by=actor(request), **form.cleaned_data)
+        except ValidationError as error:
+            add_verb_errors(form, error)
+            organization.refresh_from_db()
+        else:
+            messages.success(request, "The organization was saved.")
+            return go_to(request, request.path)
+    environments = organization.environments.annotate(key_count=Count("keys")).order_by("id")
+    context = {"form": form, "environments": environments}
+    return page(request, "apikeys/organization_form.html", "settings", context, status=form_status(form))

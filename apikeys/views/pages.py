@@ -1,0 +1,56 @@
+"""What the views share: rendering a page or its partial, and going on after a change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from django.forms import Form
+from django.http import HttpResponse, HttpResponseRedirect, QueryDict
+from django.shortcuts import get_object_or_404, render
+from django_htmx.http import HttpResponseClientRedirect
+
+from apikeys.http import MemberRequest
+from apikeys.models import ApiKey
+
+
+def page(
+    request: MemberRequest,
+    template: str,
+    section: str,
+    context: Mapping[str, Any],
+    *,
+    partial: str = "",
+    status: HTTPStatus = HTTPStatus.OK,
+) -> HttpResponse:
+    """Return a page of the member's organization, or its one partial when htmx asks for it."""
+    name = f"{template}#{partial}" if partial and request.htmx else template
+    organization = request.member.organization
+    shared = {
+        "organization": organization,
+        "section": section,
+        "memberships": list(request.user.memberships.select_related("organization").order_by("organization__name")),
+    }
+    return render(request, name, {**shared, **context}, status=status)
+
+
+def go_to(request: MemberRequest, url: str) -> HttpResponse:
+    """Go on to another page after a change: a redirect, also for htmx, which then loads the whole page."""
+    return HttpResponseClientRedirect(url) if request.htmx else HttpResponseRedirect(url)
+
+
+def posted(request: MemberRequest) -> QueryDict | None:
+    """Return the form that was sent, None when none was: an empty one is sent too, and lacks everything."""
+    return request.POST if request.method == "POST" else None
+
+
+def form_status(form: Form) -> HTTPStatus:
+    """Return 422 for a form with faults, else 200."""
+    return HTTPStatus.UNPROCESSABLE_ENTITY if form.is_bound and form.errors else HTTPStatus.OK
+
+
+def get_key(request: MemberRequest, public_id: str) -> ApiKey:
+    """Return a key of the member's organization; anybody else's is a 404."""
+    key: ApiKey = get_object_or_404(request.member.organization.keys.for_pages(), public_id=public_id)
+    return key

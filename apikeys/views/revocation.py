@@ -1,0 +1,169 @@
+"""Ending a key, stopping it for a while, and replacing its secret: each after a confirmation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.contrib import messages
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.http import HttpResponse
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods
+
+from apikeys.forms import ConfirmForm, RevokeForm, add_verb_errors
+from apikeys.http import MemberRequest, actor
+from apikeys.models import (
+    AlreadyIssuedError,
+    ApiKey,
+    KeyEvidence,
+    KeyExpiredError,
+    KeyRevokedError,
+    RevocationReason,
+    Role,
+)
+from apikeys.permissions import role_required
+from apikeys.views.keys import show_once
+from apikeys.views.pages import form_status, get_key, go_to, page, posted
+
+GET_OR_POST = ["GET", "HEAD", "POST"]
+MAX_BULK = 200
+
+
+@require_http_methods(GET_OR_POST)
+@role_required(Role.OPERATOR)
+def key_revoke(request: MemberRequest, public_id: str) -> HttpResponse:
+    """Show what a key's end would break; when that is confirmed, end it."""
+    key = get_key(request, public_id)
+    if key.revoked_at:
+        return _already_revoked(request, key)
+    evidence = KeyEvidence.of(key)
+    form = RevokeForm.for_key(key, evidence, posted(request))
+    if request.method == "POST" and form.is_valid():
+        try:
+            key.revoke(
+                reason=RevocationReason(form.cleaned_data["reason"]),
+                note=form.cleaned_data["note"],
+                by=actor(request),
+            )
+        except KeyRevokedError:
+            return _already_revoked(request, get_key(request, public_id))
+        messages.success(request, f"{key.name} is revoked. Every request with it is refused from now on.")
+        return go_to(request, key.get_absolute_url())
+    context = {"key": key, "evidence": evidence, "form": form}
+    return page(request, "apikeys/key_revoke.html", "keys", context, partial="dialog", status=form_status(form))
+
+
+def _already_revoked(request: MemberRequest, key: ApiKey) -> HttpResponse:
+    messages.warning(request, f"{key.name} was revoked already, by {key.revoked_by_label}.")
+    return go_to(request, key.get_absolute_url())
+
+
+@require_http_methods(GET_OR_POST)
+@role_required(Role.OPERATOR)
+def key_bulk_revoke(request: MemberRequest) -> HttpResponse:
+    """Revoke several keys at once: all of them or, when one cannot be, none."""
+    organization = request.member.organization
+    ids = list(dict.fromkeys((request.POST if request.method == "POST" else request.GET).getlist("key")))
+    listing = reverse("key_list", args=[organization.slug])
+    asked = [text for text in ids[: MAX_BULK + 1] if text.isalnum()]  # no database compares with a NUL
+    chosen = list(organization.keys.for_pages().filter(public_id__in=asked))
+    alive = [key for key in chosen if not key.revoked_at]
+    if not ids or len(ids) > MAX_BULK or len(chosen) < len(ids) or not alive:
+        messages.error(request, _bulk_fault(len(ids), len(chosen)))
+        return go_to(request, listing)
+    evidence = [KeyEvidence.of(key, callers=1) for key in alive]
+    rows = [{"key": key, "evidence": found} for key, found in zip(alive, evidence, strict=True)]
+    in_use = any(found.in_use for found in evidence)
+    expected = f"revoke {len(alive)} key{'s' if len(alive) > 1 else ''}" if in_use else ""
+    form = RevokeForm(posted(request), expected=expected)
+    if request.method == "POST" and form.is_valid():
+        done = _revoke_all(alive, form, request)
+        messages.success(request, f"{done} keys are revoked. Every request with them is refused from now on.")
+        return go_to(request, f"{listing}?status=revoked")
+    context = {"rows": rows, "form": form, "skipped": [key for key in chosen if key.revoked_at]}
+    status = form_status(form)
+    return page(request, "apikeys/key_bulk_revoke.html", "keys", context, partial="dialog", status=status)
+
+
+def _bulk_fault(asked: int, found: int) -> str:
+    if not asked:
+        return "No key was selected."
+    if asked > MAX_BULK:
+        return f"At most {MAX_BULK} keys can be revoked at once; {asked} were selected."
+    if found < asked:
+        return "One of the selected keys does not exist. Nothing was revoked."
+    return "The selected keys are revoked already."
+
+
+def _revoke_all(keys: list[ApiKey], form: RevokeForm, request: MemberRequest) -> int:
+    done = 0
+    with transaction.atomic():
+        for key in keys:
+            try:
+                key.revoke(
+                    reason=RevocationReason(form.cleaned_data["reason"]),
+                    note=form.cleaned_data["note"],
+                    by=actor(request),
+                )
+            except KeyRevokedError:
+                continue  # somebody else was quicker: it is what was asked for
+            done += 1
+    return done
+
+
+@require_http_methods(GET_OR_POST)
+@role_required(Role.OPERATOR)
+def key_pause(request: MemberRequest, public_id: str) -> HttpResponse:
+    """Stop a key until it is resumed."""
+    key = get_key(request, public_id)
+    if request.method == "POST":
+        return _switch(request, key, key.pause, "paused. Every request with it is refused until it is resumed.")
+    context = {"key": key, "evidence": KeyEvidence.of(key), "form": ConfirmForm()}
+    return page(request, "apikeys/key_pause.html", "keys", context, partial="dialog")
+
+
+@require_http_methods(GET_OR_POST)
+@role_required(Role.OPERATOR)
+def key_resume(request: MemberRequest, public_id: str) -> HttpResponse:
+    """Let a paused key work again."""
+    key = get_key(request, public_id)
+    if request.method == "POST":
+        return _switch(request, key, key.resume, "resumed.")
+    context = {"key": key, "evidence": KeyEvidence.of(key), "form": ConfirmForm()}
+    return page(request, "apikeys/key_resume.html", "keys", context, partial="dialog")
+
+
+def _switch(request: MemberRequest, key: ApiKey, verb: Callable[..., bool], done: str) -> HttpResponse:
+    try:
+        changed = verb(by=actor(request))
+    except KeyRevokedError:
+        return _already_revoked(request, get_key(request, key.public_id))
+    messages.success(request, f"{key.name} is {'' if changed else 'already '}{done}")
+    return go_to(request, key.get_absolute_url())
+
+
+@require_http_methods(GET_OR_POST)
+@role_required(Role.OPERATOR)
+def key_regenerate(request: MemberRequest, public_id: str) -> HttpResponse:
+    """Replace a key at once: the old one is dead, the new one is shown once."""
+    key = get_key(request, public_id)
+    form = ConfirmForm(posted(request))
+    if request.method == "POST" and form.is_valid():
+        try:
+            issued = key.regenerate(by=actor(request), form_token=form.cleaned_data["token"])
+        except AlreadyIssuedError as error:
+            return page(request, "apikeys/key_already_created.html", "keys", {"key": error.key})
+        except KeyRevokedError:
+            return _already_revoked(request, get_key(request, public_id))
+        except KeyExpiredError:
+            messages.error(request, f"{key.name} has expired. Edit its expiry, or create a new key.")
+            return go_to(request, key.get_absolute_url())
+        except ValidationError as error:
+            add_verb_errors(form, error)
+        else:
+            return show_once(request, issued, old_key=key)
+    if key.revoked_at:
+        return _already_revoked(request, key)
+    context = {"key": key, "evidence": KeyEvidence.of(key), "form": form}
+    return page(request, "apikeys/key_regenerate.html", "keys", context, partial="dialog", status=form_status(form))

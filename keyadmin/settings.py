@@ -1,0 +1,198 @@
+"""Settings, read from the environment; docs/settings.md lists every variable.
+
+Without any variable they are right for development on one machine. ``ENVIRONMENT=production`` makes secrets
+mandatory and turns on everything that HTTPS allows.
+"""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from django.utils.csp import CSP
+
+from keyadmin import environment
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR_DIR = BASE_DIR / "var"
+
+ENVIRONMENT = environment.choice("ENVIRONMENT", default="development", choices=("development", "production"))
+PRODUCTION = ENVIRONMENT == "production"
+DEBUG = environment.flag("DEBUG", default=not PRODUCTION)
+
+_DEVELOPMENT_SECRET = None if PRODUCTION else "development-only-" + "x" * 48
+_DEVELOPMENT_PEPPER = None if PRODUCTION else "1:ZGV2ZWxvcG1lbnQtb25seS1wZXBwZXItbm90LWEtc2VjcmV0LSEtIQ=="
+SECRET_KEY = environment.secret("SECRET_KEY", development=_DEVELOPMENT_SECRET)
+SECRET_KEY_FALLBACKS = environment.words("SECRET_KEY_FALLBACKS")
+KEY_PEPPERS = environment.peppers("KEY_PEPPERS", development=_DEVELOPMENT_PEPPER)
+
+BASE_URL = environment.base_url("BASE_URL", "http://localhost:8000")
+ALLOWED_HOSTS = environment.words("ALLOWED_HOSTS", "" if PRODUCTION else "localhost,127.0.0.1,[::1]")
+if PRODUCTION and not ALLOWED_HOSTS:
+    ALLOWED_HOSTS = [urlsplit(BASE_URL).hostname or "localhost"]
+CSRF_TRUSTED_ORIGINS = [BASE_URL]
+# Whose X-Forwarded-For is believed. Empty in production until it is set: a client could forge the header.
+TRUSTED_PROXIES = environment.networks("TRUSTED_PROXIES", "" if PRODUCTION else "127.0.0.0/8,::1")
+
+INSTALLED_APPS = [
+    "apikeys",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "allauth",
+    "allauth.account",
+    "django_filters",
+    "django_htmx",
+    "lucide",
+]
+MIDDLEWARE = [
+    "apikeys.http.ClientAddressMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.middleware.gzip.GZipMiddleware",
+    "django.middleware.csp.ContentSecurityPolicyMiddleware",
+    "apikeys.http.SignedOutMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "apikeys.http.BadTextMiddleware",
+]
+ROOT_URLCONF = "keyadmin.urls"
+WSGI_APPLICATION = "keyadmin.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.template.context_processors.csp",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+
+DATABASES = {"default": environment.database("DATABASE_URL", f"sqlite:///{VAR_DIR / 'keyadmin.sqlite3'}")}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+# The database cache is shared by every process and needs no further service.
+CACHES = {"default": environment.cache("CACHE_URL", "dbcache://keyadmin_cache")}
+
+AUTH_USER_MODEL = "apikeys.User"
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "home"
+ACCOUNT_ADAPTER = "apikeys.accounts.AccountAdapter"
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
+ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
+ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False
+ACCOUNT_RATE_LIMITS = {
+    "login": "30/m/ip",
+    "login_failed": "10/m/ip,5/5m/key",
+    "reset_password": "20/m/ip,5/m/key",
+}
+
+SESSION_COOKIE_AGE = 14 * 24 * 3600
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_SAMESITE = "Lax"
+CSRF_FAILURE_VIEW = "apikeys.views.errors.csrf_failure"
+X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+SECURE_CSP = {
+    "default-src": [CSP.NONE],
+    "script-src": [CSP.SELF],
+    "style-src": [CSP.SELF],
+    "img-src": [CSP.SELF, "data:"],
+    "connect-src": [CSP.SELF],
+    "font-src": [CSP.SELF],
+    "form-action": [CSP.SELF],
+    "base-uri": [CSP.NONE],
+    "frame-ancestors": [CSP.NONE],
+}
+if PRODUCTION:
+    SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+    SESSION_COOKIE_NAME = "__Host-sessionid"
+    CSRF_COOKIE_NAME = "__Host-csrftoken"
+    SECURE_SSL_REDIRECT = environment.flag("SSL_REDIRECT", default=True)
+    SECURE_HSTS_SECONDS = environment.number("HSTS_SECONDS", default=31536000, least=0, most=63072000)
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = environment.flag("HSTS_SUBDOMAINS", default=True)
+    # ClientAddressMiddleware takes this header off every request that did not come through a trusted proxy.
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+LANGUAGE_CODE = "en-gb"
+USE_I18N = False
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+FILTERS_EMPTY_CHOICE_LABEL = "Any"
+
+STATIC_URL = "/static/"
+STATIC_ROOT = VAR_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_USE_FINDERS = DEBUG
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 1000
+
+MAILERS = {"default": environment.mailer("EMAIL_URL", "smtp://localhost" if PRODUCTION else "console:")}
+DEFAULT_FROM_EMAIL = environment.text("DEFAULT_FROM_EMAIL", "keyadmin@localhost")
+SERVER_EMAIL = DEFAULT_FROM_EMAIL
+
+# A key is unused when its last accepted request, or its creation without one, is older than this.
+UNUSED_AFTER_DAYS = environment.number("UNUSED_AFTER_DAYS", default=90, least=1, most=3650)
+
+# Who may read /metrics: the address of whoever asks in the end, not of a proxy between.
+METRICS_ALLOWED = environment.networks("METRICS_ALLOWED", "127.0.0.0/8,::1")
+METRICS_TOKEN = environment.text("METRICS_TOKEN")
+PROMETHEUS_MULTIPROC_DIR = environment.text("PROMETHEUS_MULTIPROC_DIR")
+
+LOG_LEVEL = environment.choice("LOG_LEVEL", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
+LOG_FORMAT = environment.choice("LOG_FORMAT", default="json" if PRODUCTION else "line", choices=("json", "line"))
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {
+            "()": "apikeys.logs.RedactingFormatter",
+            "format": "{asctime} {levelname} {name} {message}",
+            "style": "{",
+        },
+        "json": {"()": "apikeys.logs.JSONFormatter"},
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    "loggers": {
+        "django": {"handlers": [], "propagate": True},
+        "django.server": {"handlers": [], "propagate": True},
+        # A 403 or 404 is an answer, not a fault: without this each one is a traceback.
+        "django.request": {"level": "ERROR"},
+    },
+}
+DEFAULT_EXCEPTION_REPORTER = "apikeys.logs.RedactedExceptionReporter"

@@ -1,0 +1,88 @@
+"""Every address, grouped by its base path. The verifier's are in apikeys/gateway.py, before Django."""
+
+from allauth.account.urls import urlpatterns as account_pages
+from django.urls import include, path
+
+from apikeys.views import audit, catalogue, home, keys, members, organization, revocation
+
+handler400 = "apikeys.views.errors.bad_request"
+handler403 = "apikeys.views.errors.permission_denied"
+handler404 = "apikeys.views.errors.page_not_found"
+handler500 = "apikeys.views.errors.server_error"
+
+# What of django-allauth is ours: people do not sign up, and an admin keeps the addresses.
+ACCOUNT_PAGES = {
+    "account_login",
+    "account_logout",
+    "account_signup",
+    "account_inactive",
+    "account_reauthenticate",
+    "account_change_password",
+    "account_set_password",
+    "account_reset_password",
+    "account_reset_password_done",
+    "account_reset_password_from_key",
+    "account_reset_password_from_key_done",
+}
+
+urlpatterns = [
+    # /
+    path("", home.home, name="home"),
+    path("assets/style.css", home.stylesheet, name="stylesheet"),
+    path("assets/script.js", home.script, name="script"),
+    path("accounts/", include([page for page in account_pages if page.name in ACCOUNT_PAGES])),
+    # /<organization>/
+    path("<slug:organization>/", home.organization_home, name="organization_home"),
+    # /<organization>/keys/
+    path("<slug:organization>/keys/", keys.key_list, name="key_list"),
+    path("<slug:organization>/keys/find", keys.key_find, name="key_find"),
+    path("<slug:organization>/keys/export.csv", keys.key_export, name="key_export"),
+    path("<slug:organization>/keys/new", keys.key_create, name="key_create"),
+    path("<slug:organization>/keys/revoke", revocation.key_bulk_revoke, name="key_bulk_revoke"),
+    path("<slug:organization>/keys/<str:public_id>", keys.key_detail, name="key_detail"),
+    path("<slug:organization>/keys/<str:public_id>/edit", keys.key_edit, name="key_edit"),
+    path("<slug:organization>/keys/<str:public_id>/pause", revocation.key_pause, name="key_pause"),
+    path("<slug:organization>/keys/<str:public_id>/resume", revocation.key_resume, name="key_resume"),
+    path(
+        "<slug:organization>/keys/<str:public_id>/regenerate",
+        revocation.key_regenerate,
+        name="key_regenerate",
+    ),
+    path("<slug:organization>/keys/<str:public_id>/revoke", revocation.key_revoke, name="key_revoke"),
+    path("<slug:organization>/keys/<str:public_id>/requests", keys.key_requests, name="key_requests"),
+    path(
+        "<slug:organization>/keys/<str:public_id>/first-request",
+        keys.key_first_request,
+        name="key_first_request",
+    ),
+    # /<organization>/audit/
+    path("<slug:organization>/audit/", audit.audit_list, name="audit_list"),
+    path("<slug:organization>/audit/export.csv", audit.audit_export, name="audit_export"),
+    # /<organization>/scopes/
+    path("<slug:organization>/scopes/", catalogue.scope_list, name="scope_list"),
+    path("<slug:organization>/scopes/new", catalogue.scope_create, name="scope_create"),
+    path("<slug:organization>/scopes/<str:name>/edit", catalogue.scope_edit, name="scope_edit"),
+    path("<slug:organization>/scopes/<str:name>/delete", catalogue.scope_delete, name="scope_delete"),
+    # /<organization>/members/
+    path("<slug:organization>/members/", members.member_list, name="member_list"),
+    path("<slug:organization>/members/new", members.member_add, name="member_add"),
+    path("<slug:organization>/members/<int:pk>/edit", members.member_edit, name="member_edit"),
+    path("<slug:organization>/members/<int:pk>/remove", members.member_remove, name="member_remove"),
+    # /<organization>/settings/
+    path("<slug:organization>/settings/", organization.organization_edit, name="organization_edit"),
+    path(
+        "<slug:organization>/settings/environments/new",
+        catalogue.environment_create,
+        name="environment_create",
+    ),
+    path(
+        "<slug:organization>/settings/environments/<str:code>/edit",
+        catalogue.environment_edit,
+        name="environment_edit",
+    ),
+    path(
+        "<slug:organization>/settings/environments/<str:code>/delete",
+        catalogue.environment_delete,
+        name="environment_delete",
+    ),
+]

@@ -1,0 +1,10 @@
+// The search stays in place while the list under it is replaced: keep the two saying the same.
+(() => {
+  document.addEventListener("htmx:afterSwap", (event) => {
+    const list = document.getElementById("key_table");
+    const search = document.querySelector("[data-search]");
+    if (!list || !search || !event.detail.target.matches("#key_table, .list, body")) return;
+    // Never under the reader's fingers, except for a pasted key, which must not stay anywhere.
+    if (list.dataset.lookup || document.activeElement !== search) search.value = list.dataset.query;
+  });
+})();

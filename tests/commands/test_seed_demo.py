@@ -1,0 +1,153 @@
+"""The demo is seeded once; each test looks at one of the things that make it believable."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection, transaction
+from django.db.models import Count, F, Max, Q, Sum
+from django.db.models.functions import ExtractIsoWeekDay
+from django.utils import timezone
+
+from apikeys import demo
+from apikeys.demo.cast import PASSWORD
+from apikeys.models import (
+    ApiKey,
+    AuditAction,
+    AuditEntry,
+    KeyActivity,
+    Member,
+    Organization,
+    Outcome,
+    RevocationReason,
+    Role,
+    Status,
+    UsageEvent,
+    UsageHour,
+    UsageWatermark,
+    User,
+)
+from tests.commands.running import run
+from tests.factories import make_event, make_key
+
+HOUSES = ["northwind", "halden"]
+
+
+@pytest.fixture(scope="module")
+def _seeded(django_db_setup, django_db_blocker):
+    """Seed in a transaction that is rolled back after this module."""
+    with django_db_blocker.unblock():
+        hold = transaction.atomic()
+        hold.__enter__()
+        try:
+            UsageEvent.objects.all().delete()
+            UsageHour.objects.all().delete()
+            demo.seed(1)
+            yield
+        finally:
+            transaction.set_rollback(True)
+            hold.__exit__(None, None, None)
+            connection.close()
+
+
+@pytest.fixture
+def seeded(_seeded, django_db_blocker):
+    with django_db_blocker.unblock():
+        yield ApiKey.objects.filter(organization__slug__in=HOUSES)
+
+
+def test_two_organizations_six_people_three_roles(seeded):
+    members = Member.objects.filter(organization__slug__in=HOUSES)
+    assert members.values("user").distinct().count() == 6
+    assert set(members.values_list("role", flat=True)) == set(Role.values)
+    assert members.values("user").annotate(count=Count("*")).filter(count=2).count() == 1
+    assert all(user.email.endswith(".example") for user in User.objects.filter(memberships__in=members))
+    assert User.objects.get(email="mara@northwind.example").check_password(PASSWORD)
+
+
+def test_some_400_keys_of_every_status(seeded):
+    northwind = seeded.filter(organization__slug="northwind")
+    assert 380 <= northwind.count() <= 430
+    assert 30 <= seeded.filter(organization__slug="halden").count() <= 50
+    assert all(northwind.with_status(status).exists() for status in Status)
+    assert {len(key.scope_names) > 0 for key in seeded.prefetch_related("scopes")} == {True}
+    assert seeded.filter(owner__isnull=True).exists()
+    assert seeded.filter(owner__isnull=False).exists()
+
+
+def test_keys_end_within_each_threshold(seeded):
+    now = timezone.now()
+    near = [seeded.expiring(now, timedelta(days=days)).count() for days in (1, 7, 30, 60)]
+    assert near == sorted(set(near))
+    assert near[0] >= 1
+
+
+def test_the_events_of_the_last_days_are_the_counts_of_its_hours(seeded):
+    mark = UsageWatermark.current()
+    first = timezone.now().replace(minute=0, second=0, microsecond=0) - timedelta(days=7)
+    assert mark > timezone.now() - timedelta(hours=2)
+    hours = UsageHour.objects.filter(hour__gte=first, hour__lt=mark).aggregate(total=Sum("count"))["total"]
+    assert hours == UsageEvent.objects.filter(at__lt=mark).count()
+    assert 60_000 <= UsageEvent.objects.count() <= 120_000
+    assert not UsageEvent.objects.filter(at__lt=first).exists()
+
+
+def test_nothing_happens_before_a_key_is_made_or_after_it_has_ended(seeded):
+    now = timezone.now()
+    keys = {key.pk: key for key in seeded.select_related("activity")}
+    last = UsageEvent.objects.filter(outcome=Outcome.VALID).values("key_id").annotate(last=Max("at"))
+    for row in last:
+        key = keys[row["key_id"]]
+        assert key.created_at < row["last"] <= min(filter(None, [now, key.revoked_at, key.expires_at]))
+        assert key.activity.last_used_at == row["last"]
+    odd = KeyActivity.objects.filter(Q(first_used_at__lt=F("key__created_at")) | Q(first_used_at__gt=F("last_used_at")))
+    assert not odd.exists()
+    assert not AuditEntry.objects.filter(at__gt=now).exists()
+
+
+def test_every_outcome_of_a_known_key_happens(seeded):
+    assert set(UsageEvent.objects.values_list("outcome", flat=True)) == set(Outcome.values) - {Outcome.MALFORMED}
+
+
+def test_a_leaked_key_is_still_tried_from_elsewhere_and_has_a_successor(seeded):
+    leaked = seeded.get(revoked_reason=RevocationReason.LEAKED)
+    tries = UsageEvent.objects.filter(key_id=leaked.pk, outcome=Outcome.REVOKED)
+    assert tries.values("address").distinct().count() >= 3
+    assert leaked.replaced_by.is_usable
+
+
+def test_weekends_are_quieter_and_a_retired_service_fades_out(seeded):
+    days = dict(
+        UsageHour.objects.annotate(day=ExtractIsoWeekDay("hour")).values_list("day").annotate(total=Sum("count"))
+    )
+    assert days[7] < 0.7 * days[3]
+    retired = seeded.get(name="Price feed v1", revoked_at=None)
+    assert retired.activity.last_used_at < timezone.now() - timedelta(days=30)
+    assert UsageHour.objects.filter(key_id=retired.pk).exists()
+
+
+def test_the_audit_log_tells_how_each_key_was_made_in_order(seeded):
+    assert AuditEntry.objects.filter(action=AuditAction.KEY_ISSUE, key_id__in=seeded.values("pk")).count() == len(
+        seeded
+    )
+    times = list(AuditEntry.objects.filter(organization__slug__in=HOUSES).order_by("id").values_list("at", flat=True))
+    northwind = AuditEntry.objects.filter(organization__slug="northwind").order_by("id").values_list("at", flat=True)
+    assert list(northwind) == sorted(northwind)
+    assert len(times) > 800
+
+
+def test_seeding_again_keeps_everything(seeded):
+    before = seeded.count(), UsageEvent.objects.count(), AuditEntry.objects.count()
+    ran = run("seed_demo")
+    assert ran.status == 0
+    assert ran.out.startswith("The demo data is there already")
+    assert "as mara@northwind.example with northwind-demo-1" in ran.out
+    assert before == (seeded.count(), UsageEvent.objects.count(), AuditEntry.objects.count())
+
+
+@pytest.mark.django_db
+def test_it_refuses_a_database_with_requests_of_others(organization):
+    make_event(make_key(organization).key)
+    ran = run("seed_demo")
+    assert ran.status == 1
+    assert "There are requests in this database already." in ran.err
+    assert not Organization.objects.filter(slug__in=HOUSES).exists()

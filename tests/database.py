@@ -1,0 +1,50 @@
+"""The ``--db`` option: which engine the suite runs on. Loaded with ``-p``, because Django reads its settings early."""
+
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.postgresql import NotInstalledError, PostgreSQL
+
+ENGINES = ("sqlite", "postgresql")
+SETTINGS = Path(__file__).parent.parent / "keyadmin" / "settings.py"
+server_key = pytest.StashKey[PostgreSQL]()
+
+
+def setting_variables() -> list[str]:
+    """Return the name of every environment variable that the settings read."""
+    names = re.findall(r'environment\.\w+\(\s*"([A-Z_]+)"', SETTINGS.read_text())
+    return list(dict.fromkeys(names))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--db", choices=ENGINES, default="sqlite", help="The engine to run on (default: sqlite).")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Parser, args: list[str]) -> None:
+    """Point the settings at a database of our own, before pytest-django loads them."""
+    for name in setting_variables():
+        os.environ.pop(name, None)  # what a developer has set must not change what the tests find
+    folder = tempfile.mkdtemp(prefix="keyadmin-tests-")
+    early_config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    os.environ["DATABASE_URL"] = f"sqlite:///{folder}/development.sqlite3"
+    options = parser.parse_known_args(args)
+    if options.db != "postgresql" or options.help or options.version or options.collectonly:
+        return
+    try:
+        server = PostgreSQL()
+    except NotInstalledError as error:
+        raise pytest.UsageError(str(error)) from None
+    early_config.add_cleanup(server.stop)
+    early_config.stash[server_key] = server
+    os.environ["DATABASE_URL"] = server.url("keyadmin")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    server = config.stash.get(server_key, None)
+    return f"database: {server.version}" if server else "database: SQLite"

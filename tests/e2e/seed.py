@@ -1,0 +1,125 @@
+"""Fills an empty database for the browser tests, in a process of its own: ``python -m tests.e2e.seed``.
+
+Migrates, collects the static files, makes people and keys in every state, and prints as JSON what tests need.
+"""
+
+import json
+import os
+from datetime import timedelta
+
+import django
+from django.core.management import call_command
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "keyadmin.settings")
+django.setup()
+
+from django.db import transaction  # noqa: E402 - models need Django to be set up
+from django.utils import timezone  # noqa: E402
+
+from apikeys.models import Member, Organization, Outcome, Role, UsageEvent, UsageHour  # noqa: E402
+from tests.factories import (  # noqa: E402
+    PASSWORD,
+    make_actor,
+    make_environment,
+    make_event,
+    make_events,
+    make_expired_key,
+    make_key,
+    make_member,
+    make_organization,
+    make_revoked_key,
+    make_scope,
+    make_user,
+)
+
+PEOPLE = ("viewer", "operator", "admin", "forgetful")
+# As nasty as names may get: long without a space, right to left, emoji, markup.
+HOSTILE_NAMES = (
+    "x" * 100,
+    "مفتاح الطلبات للتقرير الليلي في المستودع الشمالي",
+    "🚚📦 <b>shipping</b> & “returns” 'robot'",
+)
+
+
+def seed() -> dict[str, object]:
+    """Make everything and return the ids that paths need."""
+    acme = make_organization("acme", name="Acme", admin=make_user("founder@example.com", name="Fay Founder"))
+    members = {name: _join(acme, name) for name in PEOPLE}
+    # Somebody of two organizations sees the switcher; one of the two is empty.
+    make_organization("empty", name="Empty", admin=members["admin"].user)
+    make_user("nowhere@example.com", name="Nora Nowhere", password=PASSWORD)
+    scopes = [make_scope(acme, f"area{number}:read", description=f"Read area {number}").name for number in range(40)]
+    sandbox = make_environment(acme, "sandbox", name="sandbox")
+    keys = _keys(acme, members, scopes)
+    _usage(acme)
+    for _ in UsageHour.objects.roll_up():
+        pass
+    return {
+        "keys": keys,
+        "members": {name: member.pk for name, member in members.items()},
+        "scope": scopes[0],
+        "environment": sandbox.code,
+    }
+
+
+def _join(acme: Organization, name: str) -> Member:
+    role = Role(name) if name in Role.values else Role.VIEWER
+    return make_member(acme, role, make_user(f"{name}@example.com", name=f"{name} Person".title(), password=PASSWORD))
+
+
+def _keys(acme: Organization, members: dict[str, Member], scopes: list[str]) -> dict[str, str]:
+    operator = members["operator"]
+    paused = make_key(acme, "Paused importer", owner=operator).key
+    paused.pause(by=make_actor(operator.user))
+    replaced = make_key(acme, "Regenerated worker", owner=operator).key
+    hostile = [
+        make_key(acme, name, purpose=f"{name} " * 4, scopes=scopes, owner_contact=f"{'y' * 60}@example.com")
+        for name in HOSTILE_NAMES
+    ]
+    for number in range(60):
+        make_key(acme, f"Batch job {number}", environment="dev", owner=operator)
+    keys = {
+        "busy": make_key(acme, "Busy reporter", owner=operator, rate_limit=(50, 1, 200), networks=["198.51.100.0/24"]),
+        "hostile": hostile[0],
+        "idle": make_key(acme, "Idle exporter", owner=operator),
+        "expiring": make_key(acme, "Expiring sync", expires_at=timezone.now() + timedelta(days=5)),
+        "expired": make_expired_key(acme, "Expired sync"),
+        "revoked": make_revoked_key(acme, "Revoked crawler"),
+    }
+    named = {name: issued.key.public_id for name, issued in keys.items()}
+    return named | {"paused": paused.public_id, "new": replaced.regenerate(by=make_actor()).key.public_id}
+
+
+def _usage(acme: Organization) -> None:
+    busy = acme.keys.get(name="Busy reporter")
+    now = timezone.now()
+    outcomes = [Outcome.VALID] * 9 + [Outcome.SCOPE_MISSING, Outcome.RATE_LIMITED, Outcome.NETWORK_DENIED]
+    make_events(
+        UsageEvent(
+            key_id=busy.pk,
+            at=now - timedelta(minutes=37 * number),
+            outcome=outcomes[number % len(outcomes)],
+            address=f"198.51.100.{number % 7}",
+            user_agent=f"orders-report/2.{number % 3}",
+            method="GET",
+            path="/v2/orders/" + "0123456789" * (number % 6),
+            scope="orders:read",
+        )
+        for number in range(1000)
+    )
+    make_event(acme.keys.get(name="Expired sync"), outcome=Outcome.EXPIRED)
+    for hours in range(5):
+        make_event(
+            acme.keys.get(name="Revoked crawler"),
+            at=now + timedelta(seconds=hours),
+            outcome=Outcome.REVOKED,
+            address="2001:db8::7",
+        )
+
+
+if __name__ == "__main__":
+    call_command("migrate", verbosity=0)
+    call_command("createcachetable", verbosity=0)
+    call_command("collectstatic", interactive=False, verbosity=0)
+    with transaction.atomic():
+        print(json.dumps(seed()))

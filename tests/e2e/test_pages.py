@@ -1,0 +1,287 @@
+"""Every page, dialog and state as a person with other eyes, another screen or another theme meets it."""
+
+import re
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.template.loader import render_to_string
+from django.urls import URLPattern, URLResolver, get_resolver, resolve
+from playwright.sync_api import Page, expect
+
+from tests.e2e.conftest import DESKTOP, PHONE, OpenPage, Watch
+from tests.e2e.site import Site
+from tests.factories import PASSWORD
+
+pytestmark = [pytest.mark.e2e, pytest.mark.every_page]
+
+COLOUR_RULES = ["color-contrast", "link-in-text-block"]
+THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+
+# Person and path; {words} are ids of tests/e2e/seed.py.
+PAGES = {
+    "sign-in": ("", "/accounts/login/"),
+    "sign-up-closed": ("", "/accounts/signup/"),
+    "account-closed": ("", "/accounts/inactive/"),
+    "password-reset": ("", "/accounts/password/reset/"),
+    "password-reset-sent": ("", "/accounts/password/reset/done/"),
+    "password-reset-dead-link": ("", "/accounts/password/reset/key/1-set-password/"),
+    "password-reset-done": ("", "/accounts/password/reset/key/done/"),
+    "sign-out": ("viewer", "/accounts/logout/"),
+    "reauthenticate": ("viewer", "/accounts/reauthenticate/"),
+    "password-change": ("viewer", "/accounts/password/change/"),
+    "no-organization": ("nowhere", "/"),
+    "keys": ("operator", "/acme/keys/"),
+    "keys-of-a-viewer": ("viewer", "/acme/keys/"),
+    "keys-none": ("admin", "/empty/keys/"),
+    "keys-none-match": ("operator", "/acme/keys/?q=nothing+is+called+so"),
+    "keys-filtered": ("operator", "/acme/keys/?status=active&environment=dev&environment=prod&expires=never&sort=name"),
+    "keys-revoked": ("operator", "/acme/keys/?status=revoked"),
+    "key-busy": ("operator", "/acme/keys/{busy}"),
+    "key-busy-24h": ("operator", "/acme/keys/{busy}?range=24h"),
+    "key-idle": ("operator", "/acme/keys/{idle}"),
+    "key-expiring": ("operator", "/acme/keys/{expiring}"),
+    "key-expired": ("operator", "/acme/keys/{expired}"),
+    "key-revoked": ("operator", "/acme/keys/{revoked}"),
+    "key-paused": ("operator", "/acme/keys/{paused}"),
+    "key-hostile": ("operator", "/acme/keys/{hostile}"),
+    "key-of-a-viewer": ("viewer", "/acme/keys/{busy}"),
+    "key-requests": ("operator", "/acme/keys/{busy}/requests"),
+    "key-first-request": ("operator", "/acme/keys/{idle}/first-request"),
+    "key-create": ("operator", "/acme/keys/new"),
+    "key-edit": ("operator", "/acme/keys/{busy}/edit"),
+    "key-edit-hostile": ("operator", "/acme/keys/{hostile}/edit"),
+    "key-pause": ("operator", "/acme/keys/{busy}/pause"),
+    "key-resume": ("operator", "/acme/keys/{paused}/resume"),
+    "key-regenerate": ("operator", "/acme/keys/{busy}/regenerate"),
+    "key-revoke-in-use": ("operator", "/acme/keys/{busy}/revoke"),
+    "key-revoke-idle": ("operator", "/acme/keys/{idle}/revoke"),
+    "key-revoke-hostile": ("operator", "/acme/keys/{hostile}/revoke"),
+    "keys-bulk-revoke": ("operator", "/acme/keys/revoke?key={busy}&key={hostile}&key={revoked}"),
+    "audit": ("admin", "/acme/audit/"),
+    "audit-none-match": ("admin", "/acme/audit/?actor=nobody"),
+    "scopes": ("admin", "/acme/scopes/"),
+    "scopes-of-a-viewer": ("viewer", "/acme/scopes/"),
+    "scope-edit": ("admin", "/acme/scopes/{scope}/edit"),
+    "scope-delete": ("admin", "/acme/scopes/{scope}/delete"),
+    "members": ("admin", "/acme/members/"),
+    "members-of-a-viewer": ("viewer", "/acme/members/"),
+    "member-edit": ("admin", "/acme/members/{operator}/edit"),
+    "member-remove": ("admin", "/acme/members/{operator}/remove"),
+    "settings": ("admin", "/acme/settings/"),
+    "environment-create": ("admin", "/acme/settings/environments/new"),
+    "environment-edit": ("admin", "/acme/settings/environments/{environment}/edit"),
+    "environment-delete": ("admin", "/acme/settings/environments/{environment}/delete"),
+    "not-found": ("viewer", "/acme/keys/nothing"),
+    "not-allowed": ("viewer", "/acme/keys/new"),
+    "bad-request": ("viewer", "/acme/keys/?q=%00"),
+    "bad-filter": ("viewer", "/acme/keys/?environment=mars&status=odd"),
+    "bad-cursor": ("viewer", "/acme/keys/?after=odd"),
+}
+
+# What is no page: it redirects, downloads, or only takes a form.
+NO_PAGES = {"organization_home", "stylesheet", "script", "key_find", "key_export", "audit_export"}
+NO_PAGES |= {"scope_create", "member_add", "account_set_password"}
+
+
+def test_every_page_of_ours_is_looked_at() -> None:
+    looked_at = {resolve(path.partition("?")[0].format_map(Anything())).url_name for _, path in PAGES.values()}
+    assert {name for name in names(get_resolver()) if name not in NO_PAGES} == looked_at
+
+
+class Anything(dict[str, str]):
+    def __missing__(self, key: str) -> str:
+        return "1"
+
+
+def names(resolver: URLResolver) -> set[str]:
+    found: set[str] = set()
+    for entry in resolver.url_patterns:
+        if isinstance(entry, URLPattern):
+            found.add(entry.name or "")
+        else:
+            found |= names(entry)
+    return found
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_is_accessible_and_fits(site: Site, open_page: OpenPage, watch: Watch, name: str) -> None:
+    person, path = PAGES[name]
+    watch.allow("Failed to load resource: the server responded with a status of 4")
+    page = open_page(person)
+    page.goto(filled(path, site))
+    look_at(page)
+
+
+def filled(path: str, site: Site) -> str:
+    ids: dict[str, Any] = site.seeded
+    return path.format(**ids["keys"], **ids["members"], scope=ids["scope"], environment=ids["environment"])
+
+
+def look_at(page: Page) -> None:
+    """Check what is open now, in both themes, on a phone and on a desktop."""
+    found: list[str] = []
+    for width, height in (DESKTOP, PHONE):
+        page.set_viewport_size({"width": width, "height": height})
+        if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
+            found.append(f"{width} pixels: the page scrolls sideways")
+        for theme in THEMES:
+            page.emulate_media(color_scheme=theme)
+            # The themes differ in their colours alone.
+            rules = {"runOnly": COLOUR_RULES} if theme == "dark" else {}
+            for violation in Axe().run(page, options={"resultTypes": ["violations"], **rules}).response["violations"]:
+                where = "; ".join(f"{node['target']} {node['html'][:150]}" for node in violation["nodes"])
+                found.append(f"{width} pixels, {theme}: {violation['id']}: {violation['help']}: {where}")
+    assert not found, "\n".join(found)
+
+
+# States that no address leads to
+
+type Act = Callable[[Page], None]
+
+
+def opens_a_dialog(link: str) -> Act:
+    def act(page: Page) -> None:
+        page.get_by_role("main").get_by_role("link", name=link).first.click()
+        expect(page.get_by_role("dialog")).to_be_visible()
+
+    return act
+
+
+def selects_two_keys_to_revoke(page: Page) -> None:
+    for name in ("Select Batch job 58", "Select Batch job 57"):
+        page.get_by_role("checkbox", name=name).check()
+    page.get_by_role("button", name="Revoke…").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+
+def opens(text: str) -> Act:
+    return lambda page: page.get_by_text(text, exact=True).first.click()
+
+
+def opens_the_person_menu(page: Page) -> None:
+    page.get_by_role("complementary").locator("summary").last.click()
+
+
+def opens_the_organizations(page: Page) -> None:
+    page.get_by_role("complementary").locator("summary").first.click()
+
+
+def asks_for_the_shortcuts(page: Page) -> None:
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+
+def submits(button: str) -> Act:
+    def act(page: Page) -> None:
+        # As a script or an old browser would: the server's own words are to be seen, not the browser's.
+        page.locator("form").evaluate_all("forms => forms.forEach(form => { form.noValidate = true })")
+        page.get_by_role("button", name=button).click()
+        expect(page.locator("[aria-invalid=true], .errorlist").first).to_be_visible()
+
+    return act
+
+
+def fills_in_a_key(page: Page) -> None:
+    page.get_by_label("Name").fill("Looked at")
+    page.get_by_label("Purpose").fill("To be looked at")
+    page.get_by_role("combobox", name="Owner").select_option("Operator Person")
+    page.get_by_role("checkbox", name="orders:read").check()
+
+
+def creates_a_key(page: Page) -> None:
+    fills_in_a_key(page)
+    page.get_by_role("button", name="Create key").click()
+    expect(page.get_by_role("textbox", name="The key", exact=True)).to_be_visible()
+
+
+def creates_a_key_twice(page: Page) -> None:
+    fills_in_a_key(page)
+    form = "document.querySelector('main form')"
+    page.evaluate(f"fetch('', {{method: 'POST', body: new FormData({form})}}).then(answer => answer.text())")
+    page.get_by_role("button", name="Create key").click()
+    expect(page.get_by_role("textbox", name="The key", exact=True)).to_have_count(0)
+    expect(page.get_by_role("main")).to_contain_text("already")
+
+
+def regenerates_a_key(page: Page) -> None:
+    page.get_by_role("link", name="Batch job 40", exact=True).click()
+    page.get_by_role("link", name="Regenerate…").click()
+    page.get_by_role("dialog").get_by_role("button", name="Regenerate").click()
+    expect(page.get_by_role("textbox", name="The key", exact=True)).to_be_visible()
+
+
+def saves(button: str) -> Act:
+    def act(page: Page) -> None:
+        page.get_by_role("button", name=button).first.click()
+        expect(page.get_by_role("status").filter(has_text=re.compile("saved|nothing", re.IGNORECASE))).to_be_visible()
+
+    return act
+
+
+def signs_in_wrongly(page: Page) -> None:
+    page.get_by_label("Email").fill("stranger@example.com")
+    page.get_by_label("Password").fill(PASSWORD + "?")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_text("not correct")).to_be_visible()
+
+
+def asks_too_often(page: Page) -> None:
+    page.context.set_extra_http_headers({"X-Forwarded-For": "203.0.113.77"})
+    for _ in range(6):
+        page.goto("/accounts/password/reset/")
+        page.get_by_label("Email").fill("hurried@example.com")
+        page.get_by_role("button", name="Send the link").click()
+    expect(page.get_by_role("heading", level=1)).not_to_contain_text("Reset")
+
+
+STATES: dict[str, tuple[str, str, Act]] = {
+    "sign-in-wrong": ("", "/accounts/login/", signs_in_wrongly),
+    "too-many-requests": ("", "/accounts/password/reset/", asks_too_often),
+    "keys-filter-open": ("operator", "/acme/keys/?environment=dev", opens("Filter")),
+    "keys-person-menu": ("admin", "/acme/keys/", opens_the_person_menu),
+    "keys-organizations": ("admin", "/acme/keys/", opens_the_organizations),
+    "keys-shortcuts": ("operator", "/acme/keys/", asks_for_the_shortcuts),
+    "keys-bulk-revoke-dialog": ("operator", "/acme/keys/?q=Batch+job+5", selects_two_keys_to_revoke),
+    "key-revoke-dialog": ("operator", "/acme/keys/{busy}", opens_a_dialog("Revoke…")),
+    "key-revoke-dialog-idle": ("operator", "/acme/keys/{idle}", opens_a_dialog("Revoke…")),
+    "key-revoke-dialog-hostile": ("operator", "/acme/keys/{hostile}", opens_a_dialog("Revoke…")),
+    "key-pause-dialog": ("operator", "/acme/keys/{busy}", opens_a_dialog("Pause…")),
+    "key-resume-dialog": ("operator", "/acme/keys/{paused}", opens_a_dialog("Resume…")),
+    "key-regenerate-dialog": ("operator", "/acme/keys/{busy}", opens_a_dialog("Regenerate…")),
+    "key-create-faults": ("operator", "/acme/keys/new", submits("Create key")),
+    "key-created": ("operator", "/acme/keys/new", creates_a_key),
+    "key-created-twice": ("operator", "/acme/keys/new", creates_a_key_twice),
+    "key-regenerated": ("operator", "/acme/keys/?q=Batch+job+40", regenerates_a_key),
+    "key-saved": ("operator", "/acme/keys/{expiring}/edit", saves("Save")),
+    "audit-filter-open": ("admin", "/acme/audit/", opens("Filter")),
+    "scope-create-faults": ("admin", "/acme/scopes/", submits("Add")),
+    "member-add-faults": ("admin", "/acme/members/", submits("Add")),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_state_is_accessible_and_fits(site: Site, open_page: OpenPage, watch: Watch, name: str) -> None:
+    person, path, act = STATES[name]
+    watch.allow("Failed to load resource: the server responded with a status of 4")
+    page = open_page(person)
+    page.goto(filled(path, site))
+    act(page)
+    look_at(page)
+
+
+def test_menu_on_a_phone_is_accessible_and_fits(open_page: OpenPage) -> None:
+    page = open_page("admin", size=PHONE)
+    page.goto("/acme/keys/")
+    page.locator("summary").filter(has_text="Menu").click()
+    expect(page.get_by_role("navigation", name="Main menu")).to_be_visible()
+    look_at(page)
+
+
+@pytest.mark.parametrize("template", ["500.html", "503.html"])
+def test_page_of_a_failure_is_accessible_and_fits(open_page: OpenPage, template: str) -> None:
+    page = open_page()
+    page.route("**/failing", lambda route: route.fulfill(body=render_to_string(template), content_type="text/html"))
+    page.goto("/failing")
+    look_at(page)

@@ -1,0 +1,191 @@
+"""Plain functions that make what a test needs, through the product's own verbs; every name is unique by default."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from apikeys.key_secret import make_public_id
+from apikeys.models import (
+    Actor,
+    ApiKey,
+    Environment,
+    IssuedKey,
+    KeyActivity,
+    KeyTerms,
+    Member,
+    Organization,
+    Outcome,
+    RateLimit,
+    RevocationReason,
+    Role,
+    Scope,
+    UsageEvent,
+    User,
+    Via,
+)
+
+PASSWORD = "correct horse battery staple"
+ADDRESS = "198.51.100.7"
+
+_numbers = itertools.count(1)
+
+
+def make_user(email: str = "", *, name: str = "", password: str | None = None, **extra: Any) -> User:
+    """Make a person; without a password, which costs time to hash, nobody can sign in by form."""
+    number = next(_numbers)
+    return User.objects.create_user(
+        email or f"person{number}@example.com", password, name=name or f"Person {number}", **extra
+    )
+
+
+def make_actor(user: User | None = None) -> Actor:
+    """Make who acts: a person in the dashboard, or the command line."""
+    if user is None:
+        return Actor.command()
+    return Actor(label=user.email, via=Via.DASHBOARD, user=user, address=ADDRESS, user_agent="Firefox")
+
+
+def make_organization(slug: str = "", *, name: str = "", admin: User | None = None, **extra: Any) -> Organization:
+    """Make an organization with its three environments, its first admin and two scopes."""
+    slug = slug or f"organization-{next(_numbers)}"
+    organization = Organization.objects.found(
+        name=name or slug.replace("-", " ").capitalize(),
+        slug=slug,
+        admin=admin or make_user(),
+        by=Actor.command(),
+        **extra,
+    )
+    make_scope(organization, "orders:read", description="Read orders")
+    make_scope(organization, "orders:write", description="Create and change orders")
+    return organization
+
+
+def make_member(organization: Organization, role: Role = Role.VIEWER, user: User | None = None) -> Member:
+    """Make a person with a role in an organization."""
+    return organization.add_member(user or make_user(), role, by=Actor.command())
+
+
+def make_scope(organization: Organization, name: str = "", *, description: str = "Read things") -> Scope:
+    """Make a scope in an organization's catalogue."""
+    scope = Scope(organization=organization, name=name or f"things{next(_numbers)}:read", description=description)
+    return Scope.objects.add(scope, by=Actor.command())
+
+
+def make_environment(organization: Organization, code: str = "", *, name: str = "", kind: str = "other") -> Environment:
+    """Make an environment beside the three usual ones."""
+    code = code or f"e{next(_numbers)}"
+    environment = Environment(organization=organization, code=code, name=name or f"environment {code}", kind=kind)
+    return Environment.objects.add(environment, by=Actor.command())
+
+
+def make_key(
+    organization: Organization,
+    name: str = "",
+    *,
+    purpose: str = "Reads orders for the nightly report",
+    environment: str = "prod",
+    scopes: Sequence[str] = ("orders:read",),
+    owner: Member | None = None,
+    owner_contact: str = "",
+    expires_at: datetime | None = None,
+    networks: Sequence[str] = (),
+    rate_limit: RateLimit | tuple[int, int, int] | None = None,
+    by: User | None = None,
+    **issue: Any,
+) -> IssuedKey:
+    """Issue a key: ``make_key(...).key`` is its row, ``make_key(...).secret.text`` what a caller sends.
+
+    Scopes are named; they must be in the organization's catalogue.
+    """
+    if owner is None and not owner_contact:
+        owner_contact = "team@example.com"
+    terms = KeyTerms(
+        name=name or f"Key {next(_numbers)}",
+        purpose=purpose,
+        scopes=[organization.scopes.get(name=scope) for scope in scopes],
+        owner=owner,
+        owner_contact=owner_contact,
+        expires_at=expires_at,
+        networks=networks,
+        rate_limit=RateLimit(*rate_limit) if rate_limit else None,
+    )
+    return ApiKey.objects.issue(
+        organization, organization.environments.get(code=environment), terms, by=make_actor(by), **issue
+    )
+
+
+def make_revoked_key(organization: Organization, name: str = "", **terms: Any) -> IssuedKey:
+    """Issue a key and revoke it."""
+    issued = make_key(organization, name, **terms)
+    issued.key.revoke(reason=RevocationReason.UNUSED, by=make_actor())
+    return issued
+
+
+def make_expired_key(organization: Organization, name: str = "", **terms: Any) -> IssuedKey:
+    """Issue a key whose expiry has passed by now; no verb makes one, so time is moved in its row."""
+    issued = make_key(organization, name, expires_at=timezone.now() + timedelta(days=1), **terms)
+    issued.key.expires_at = timezone.now() - timedelta(days=1)
+    issued.key.save(update_fields=["expires_at"])
+    return issued
+
+
+def make_old_key(organization: Organization, age: timedelta, **terms: Any) -> ApiKey:
+    """Make a key that was created in the past: a row of its own, because the database freezes a key's creation."""
+    issued = make_key(organization, **terms)
+    old: ApiKey = ApiKey.objects.get(pk=issued.key.pk)
+    scopes = list(old.scopes.all())
+    old.pk, old.public_id, old.form_token = None, make_public_id(), None
+    old.created_at = timezone.now() - age
+    old.save(force_insert=True)
+    old.scopes.set(scopes)
+    return old
+
+
+def make_event(
+    key: ApiKey,
+    *,
+    ago: timedelta = timedelta(),
+    at: datetime | None = None,
+    outcome: Outcome = Outcome.VALID,
+    address: str | None = ADDRESS,
+    user_agent: str = "orders-report/2.1",
+    method: str = "GET",
+    path: str = "/v2/orders",
+    scope: str = "orders:read",
+) -> UsageEvent:
+    """Record a request of the past, and move the key's activity as the verifier would have."""
+    event = UsageEvent(
+        key_id=key.pk,
+        at=at or timezone.now() - ago,
+        outcome=outcome,
+        address=address,
+        user_agent=user_agent,
+        method=method,
+        path=path,
+        scope=scope,
+    )
+    make_events([event])
+    return event
+
+
+def make_events(events: Iterable[UsageEvent]) -> None:
+    """Record many requests of the past at once."""
+    events = list(events)
+    UsageEvent.objects.bulk_create(events, batch_size=2000)
+    for key_id in {event.key_id for event in events}:
+        activity, _ = KeyActivity.objects.get_or_create(key_id=key_id)
+        _catch_up(activity, [event for event in events if event.key_id == key_id])
+        activity.save()
+
+
+def _catch_up(activity: KeyActivity, events: list[UsageEvent]) -> None:
+    for event in sorted(events, key=lambda event: event.at):
+        if event.outcome != Outcome.VALID:
+            activity.last_refused_at = max(activity.last_refused_at or event.at, event.at)
+            continue
+        activity.first_used_at = min(activity.first_used_at or event.at, event.at)
+        if activity.last_used_at is None or event.at >= activity.last_used_at:
+            activity.last_used_at, activity.last_address = event.at, event.address

@@ -1,0 +1,225 @@
+"""Every address, as nobody, as an outsider and in every role: who may, who may not, and that it changes nothing."""
+
+import re
+import uuid
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from apikeys.models import Role
+from tests.factories import make_environment, make_key, make_member, make_organization, make_scope, make_user
+from tests.pages import HTMX, key_form, snapshot
+from tests.test_architecture import OURS, patterns
+
+pytestmark = pytest.mark.django_db
+ACCESS = {pattern.name: pattern.callback.access for _, pattern in OURS}
+ROUTES = {pattern.name: route for route, pattern in OURS}
+OF_AN_ORGANIZATION = [name for name in ACCESS if ACCESS[name].startswith("role:")]
+# What a browser sends to each page that changes something; everything else changes nothing by POST.
+FORMS = {
+    "key_create": key_form(),
+    "key_edit": key_form(name="renamed"),
+    "key_pause": {},
+    "key_resume": {},
+    "key_regenerate": {"token": str(uuid.uuid4())},
+    "key_revoke": {"reason": "leaked"},
+    "key_bulk_revoke": {"reason": "leaked"},
+    "scope_create": {"name": "new:read", "description": "Read new things"},
+    "scope_edit": {"description": "Other words"},
+    "scope_delete": {},
+    "environment_create": {"name": "europe", "code": "eu", "kind": "other"},
+    "environment_edit": {"name": "renamed", "kind": "other"},
+    "environment_delete": {},
+    "member_add": {"email": "new@example.com", "role": "viewer"},
+    "member_edit": {"role": "operator"},
+    "member_remove": {},
+    "organization_edit": {"name": "Renamed", "key_prefix": "other"},
+}
+POST_ONLY = {"key_find"}
+ANSWERED = [(name, "GET") for name in OF_AN_ORGANIZATION if name not in POST_ONLY]
+ANSWERED += [(name, "POST") for name in OF_AN_ORGANIZATION if name in {*FORMS, "key_find"}]
+
+
+class Things:
+    """One of each thing of an organization, to put into addresses and forms."""
+
+    def __init__(self, organization):
+        self.organization = organization.slug
+        self.key = make_key(organization).key
+        self.paused = make_key(organization).key
+        self.paused.paused_at = self.key.created_at
+        self.paused.save()
+        make_scope(organization, "spare:read")
+        make_environment(organization, "spare")
+        self.member = make_member(organization, Role.VIEWER, make_user())
+
+    def url(self, page, **other):
+        key = self.paused if page == "key_resume" else self.key
+        known = {
+            "organization": self.organization,
+            "public_id": key.public_id,
+            "code": "spare",
+            "pk": self.member.pk,
+            "name": "spare:read",
+        } | other
+        asked = re.findall(r"<\w+:(\w+)>", ROUTES[page])
+        return reverse(page, kwargs={argument: known[argument] for argument in asked})
+
+    def form(self, name):
+        form = dict(FORMS.get(name, {}))
+        if name == "key_bulk_revoke":
+            form["key"] = [self.key.public_id]
+        return form
+
+
+@pytest.fixture
+def things(organization):
+    return Things(organization)
+
+
+def send(client, method, things, name, headers=None):
+    if method == "POST":
+        return client.post(things.url(name), things.form(name), headers=headers)
+    return client.get(things.url(name), headers=headers)
+
+
+def needed(name):
+    return Role(ACCESS[name].removeprefix("role:"))
+
+
+@pytest.fixture
+def cast(viewer, operator, admin, client_of):
+    """A client for each role."""
+    return {Role.VIEWER: client_of(viewer), Role.OPERATOR: client_of(operator), Role.ADMIN: client_of(admin)}
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("name", OF_AN_ORGANIZATION)
+def test_nobody_is_led_to_the_sign_in(things, name, method):
+    before = snapshot()
+    response = send(Client(), method, things, name)
+    assert response.status_code == 302
+    assert response["Location"].startswith("/accounts/login/?next=")
+    refreshed = send(Client(), method, things, name, HTMX)
+    assert (refreshed.status_code, refreshed["HX-Refresh"]) == (200, "true")
+    assert b"<form" not in refreshed.content
+    assert snapshot() == before
+
+
+@pytest.mark.parametrize(("name", "method"), ANSWERED)
+def test_to_an_outsider_nothing_is_there(things, outsider, client_of, name, method):
+    client = client_of(outsider)
+    before = snapshot()
+    for headers in (None, HTMX):
+        response = send(client, method, things, name, headers)
+        assert response.status_code == 404
+        assert things.key.name not in response.text
+    assert snapshot() == before
+
+
+@pytest.mark.parametrize(("name", "method"), ANSWERED)
+def test_a_role_too_low_is_refused_and_changes_nothing(things, cast, name, method):
+    before = snapshot()
+    for role, client in cast.items():
+        if not role.includes(needed(name)):
+            for headers in (None, HTMX):
+                response = send(client, method, things, name, headers)
+                assert response.status_code == 403
+                assert needed(name) in response.text
+    assert snapshot() == before
+
+
+@pytest.mark.parametrize(("name", "method"), ANSWERED)
+def test_the_role_that_is_needed_and_each_above_it_is_answered(things, cast, name, method):
+    for role, client in cast.items():
+        if role.includes(needed(name)):
+            response = send(client, method, things, name)
+            leads_on = (
+                name in {"organization_home", "key_bulk_revoke", "scope_create", "member_add"} or method == "POST"
+            )
+            assert response.status_code in ({200, 302, 303, 404, 422} if leads_on else {200})
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_each_form_of_these_tests_changes_something_so_that_a_refusal_proves_something(things, admin, client_of, name):
+    client = client_of(admin)
+    before = snapshot()
+    assert send(client, "POST", things, name).status_code in {200, 302}
+    assert snapshot() != before
+
+
+@pytest.mark.parametrize("name", OF_AN_ORGANIZATION)
+def test_a_method_that_a_page_does_not_have_is_a_405(things, admin, client_of, name):
+    client = client_of(admin)
+    methods = {method for answered, method in ANSWERED if answered == name}
+    for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - methods:
+        assert client.generic(method, things.url(name)).status_code == 405
+
+
+@pytest.mark.parametrize("name", [name for name in OF_AN_ORGANIZATION if ROUTES[name].count("<") > 1])
+def test_a_thing_of_another_organization_is_not_there(things, admin, outsider, client_of, name):
+    theirs = Things(make_organization("theirs", admin=outsider))
+    scope = make_scope(outsider.memberships.first().organization, "other:read")
+    environment = make_environment(outsider.memberships.first().organization, "other")
+    key = theirs.paused if name == "key_resume" else theirs.key
+    address = things.url(name, public_id=key.public_id, pk=theirs.member.pk, name=scope.name, code=environment.code)
+    client = client_of(admin)
+    before = snapshot()
+    for headers in (None, HTMX):
+        assert client.get(address, headers=headers).status_code == 404
+        if name in FORMS:
+            assert client.post(address, things.form(name), headers=headers).status_code == 404
+    assert snapshot() == before
+
+
+@pytest.mark.parametrize("name", OF_AN_ORGANIZATION)
+def test_no_page_of_an_organization_is_stored_and_each_differs_for_htmx(things, admin, client_of, name):
+    response = client_of(admin).get(things.url(name))
+    if response.status_code != 405:
+        assert "no-store" in response["Cache-Control"]
+        assert "private" in response["Cache-Control"]
+        assert "HX-Request" in response["Vary"]
+
+
+@pytest.mark.parametrize("name", [name for name, access in ACCESS.items() if access.startswith("public: ")])
+def test_a_public_page_is_there_for_everybody(things, viewer, client_of, name):
+    for client in (Client(), client_of(viewer)):
+        assert client.get(things.url(name)).status_code == 200
+
+
+def test_only_what_the_sign_in_page_needs_is_public():
+    assert {name for name, access in ACCESS.items() if access.startswith("public: ")} == {"stylesheet", "script"}
+
+
+ACCOUNT_PAGES = [(route, pattern.name) for route, pattern in patterns() if route.startswith("accounts/")]
+
+
+@pytest.mark.parametrize("name", [name for _, name in ACCOUNT_PAGES])
+def test_an_account_page_answers_everybody_and_shows_nothing_of_an_organization(things, viewer, client_of, name):
+    kwargs = {"uidb36": "1", "key": "no-such-key"} if name == "account_reset_password_from_key" else None
+    address = reverse(name, kwargs=kwargs)
+    for client in (Client(raise_request_exception=False), client_of(viewer)):
+        for response in (client.get(address), client.post(address, {})):
+            assert response.status_code in {200, 302, 403, 405}
+            assert things.key.name not in response.text
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/acme", "/acme/nothing/", "/acme/keys", "/accounts/email/", "/admin/"])
+def test_an_address_that_is_none_is_not_there_for_anybody(things, viewer, client_of, path):
+    for client in (Client(), client_of(viewer)):
+        assert client.get(path).status_code in {301, 302, 404}
+
+
+def test_a_person_with_a_closed_account_is_signed_out(things, viewer, client_of):
+    client = client_of(viewer)
+    assert client.get(things.url("key_list")).status_code == 200
+    viewer.is_active = False
+    viewer.save()
+    assert client.get(things.url("key_list"))["Location"].startswith("/accounts/login/")
+
+
+def test_a_member_who_was_removed_finds_nothing_at_once(things, viewer, admin, client_of):
+    client = client_of(viewer)
+    client_of(admin).post(reverse("member_remove", args=["acme", viewer.memberships.get().pk]))
+    assert client.get(things.url("key_list")).status_code == 404

@@ -1,0 +1,121 @@
+"""The shape of the code: imports point one way, and each action has one name everywhere."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from apikeys.models.organization import RESERVED_SLUGS
+
+ROOT = Path(__file__).resolve().parent.parent
+# From the top down: a module may import from its own layer's later entries and from the layers below.
+LAYERS = [
+    {"views", "management", "accounts"},
+    {"forms", "filters", "permissions", "http", "csv_export", "paging", "assets", "demo", "templatetags"},
+    {"gateway", "charts", "checks", "apps", "flagging"},
+    {"metrics", "readiness"},
+    {"verification"},
+    {"ledger"},
+    {"models"},
+    {"key_secret", "proxies", "logs", "connections", "group_commit"},
+]
+MODELS = ["usage", "key", "catalogue", "organization", "user", "audit", "text"]
+
+
+def imports_of(path):
+    """Return (module, whether it is imported for types only) of each import from apikeys."""
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and id(node) not in typing_only:
+            if node.module == "apikeys":
+                yield from (f"apikeys.{alias.name}" for alias in node.names)
+            elif node.module.startswith("apikeys."):
+                yield node.module
+
+
+def layer_of(name):
+    return next((number for number, layer in enumerate(LAYERS) if name in layer), None)
+
+
+MODULES = [path for path in (ROOT / "apikeys").rglob("*.py") if "migrations" not in path.parts]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path):
+    parts = path.relative_to(ROOT / "apikeys").with_suffix("").parts
+    if parts == ("__init__",):
+        return
+    here = layer_of(parts[0])
+    assert here is not None, f"{parts[0]} has no layer: add it to LAYERS"
+    for module in imports_of(path):
+        there = layer_of(module.split(".")[1])
+        assert there is not None, module
+        assert there >= here, f"{path.name} imports {module}, which lies above it"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_import_in_one_direction(name):
+    allowed = {f"apikeys.models.{other}" for other in MODELS[MODELS.index(name) + 1 :]}
+    for module in imports_of(ROOT / "apikeys/models" / f"{name}.py"):
+        assert module in allowed | {"apikeys.key_secret"}, f"{name} imports {module}"
+
+
+def test_verification_knows_nothing_of_http():
+    source = (ROOT / "apikeys/verification.py").read_text()
+    assert "django.http" not in source
+    assert "gateway" not in "".join(imports_of(ROOT / "apikeys/verification.py"))
+
+
+def patterns(resolver=None, prefix=""):
+    """Yield (route, pattern) of every page."""
+    for pattern in (resolver or get_resolver()).url_patterns:
+        route = prefix + str(pattern.pattern)
+        if isinstance(pattern, URLResolver):
+            yield from patterns(pattern, route)
+        elif isinstance(pattern, URLPattern):
+            yield route, pattern
+
+
+OURS = [(route, pattern) for route, pattern in patterns() if not route.startswith("accounts/")]
+
+
+@pytest.mark.parametrize(("route", "pattern"), OURS, ids=[pattern.name for _, pattern in OURS])
+def test_every_view_says_who_may_see_it_and_has_one_name(route, pattern):
+    access = getattr(pattern.callback, "access", "")
+    assert access.startswith(("role:", "public: ", "signed in: ")), f"{pattern.name} declares nobody"
+    assert pattern.name == pattern.callback.__name__
+    if route.startswith("<slug:organization>/"):
+        assert access.startswith("role:")
+
+
+def test_each_page_has_a_template_of_its_name():
+    stems = {path.stem for path in (ROOT / "templates/apikeys").glob("*.html")}
+    without = {"home", "stylesheet", "script", "organization_home", "key_find", "key_export", "audit_export"}
+    shared = {
+        "key_create": "key_form",
+        "key_edit": "key_form",
+        "scope_edit": "scope_form",
+        "scope_create": "scope_list",
+    }
+    shared |= {"member_add": "member_list", "member_edit": "member_form", "organization_edit": "organization_form"}
+    shared |= {"environment_create": "environment_form", "environment_edit": "environment_form"}
+    for _, pattern in OURS:
+        if pattern.name not in without:
+            assert shared.get(pattern.name, pattern.name) in stems, pattern.name
+
+
+def test_each_address_has_a_test_file_of_its_name():
+    files = {path.stem.removeprefix("test_") for path in (ROOT / "tests/views").glob("test_*.py")}
+    assert {pattern.name for _, pattern in OURS} == files
+
+
+def test_no_organization_can_take_a_path_of_ours():
+    first = {route.split("/")[0] for route, _ in patterns()} - {"", "<slug:organization>"}
+    assert first | {"v1", "healthz", "readyz", "metrics", "static"} <= RESERVED_SLUGS

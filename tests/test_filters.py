@@ -1,0 +1,136 @@
+"""The filters, as querysets: flags mean the same in SQL and in Python, and each edge lies where it says."""
+
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+from django.conf import settings as django_settings
+from django.http import QueryDict
+
+from apikeys.filters import TABS, KeyFilter, in_tab
+from apikeys.models import ApiKey, KeyActivity
+from apikeys.models.key import EXPIRING_WITHIN
+from tests.factories import make_key
+from tests.pages import make_keys
+
+pytestmark = pytest.mark.django_db
+SECOND = timedelta(seconds=1)
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def viewing(organization, viewer):
+    """What the filters need of a request: whose list it is."""
+    return SimpleNamespace(member=viewer.memberships.get())
+
+
+def filtered(viewing, organization, query):
+    return KeyFilter(QueryDict(query), queryset=organization.keys.all(), request=viewing)
+
+
+def test_without_filters_every_key_is_kept(organization, viewing):
+    make_key(organization)
+    listing = filtered(viewing, organization, "")
+    assert listing.is_valid()
+    assert listing.qs.count() == 1
+    assert listing.sort_name == "-created"
+
+
+def test_tabs_are_a_partition_by_status_and_two_flags(organization, viewing):
+    now = filtered(viewing, organization, "").now
+
+    def change(key, place):
+        key.created_at = now - timedelta(days=200)
+        key.revoked_at = now if place & 1 else None
+        key.revoked_reason = "unused" if place & 1 else ""
+        key.paused_at = now if place & 2 else None
+        key.expires_at = [None, now - DAY, now + DAY, now + 90 * DAY][(place >> 2) % 4]
+
+    make_keys(organization, 32, change=change, used=lambda place: now - (91 if place & 16 else 1) * DAY)
+    keys = organization.keys.all()
+    by_tab = {tab: set(in_tab(keys, tab, now)) for tab in TABS}
+    statuses = [by_tab[tab] for tab in ("active", "paused", "expired", "revoked")]
+    assert sum(map(len, statuses)) == len(by_tab[""]) == 33
+    assert set().union(*statuses) == by_tab[""]
+    dead = by_tab["revoked"] | by_tab["expired"]
+    assert not dead & (by_tab["expiring"] | by_tab["unused"])
+    for key in ApiKey.objects.select_related("activity"):
+        assert (key in by_tab["expiring"]) == key.is_expiring
+        assert (key in by_tab["unused"]) == key.is_unused
+        assert key in by_tab[key.status]
+
+
+@pytest.mark.parametrize(
+    ("offset", "expiring", "expired"),
+    [(-SECOND, False, True), (timedelta(), False, True), (SECOND, True, False)],
+)
+def test_a_key_expires_at_its_instant(organization, viewing, offset, expiring, expired):
+    listing = filtered(viewing, organization, "")
+    ApiKey.objects.filter(pk=make_key(organization).key.pk).update(expires_at=listing.now + offset)
+    assert in_tab(organization.keys.all(), "expiring", listing.now).exists() == expiring
+    assert in_tab(organization.keys.all(), "expired", listing.now).exists() == expired
+
+
+@pytest.mark.parametrize(("offset", "found"), [(timedelta(), True), (SECOND, False)])
+def test_expiring_ends_at_its_border(organization, viewing, offset, found):
+    listing = filtered(viewing, organization, "")
+    ApiKey.objects.filter(pk=make_key(organization).key.pk).update(expires_at=listing.now + EXPIRING_WITHIN + offset)
+    assert in_tab(organization.keys.all(), "expiring", listing.now).exists() == found
+
+
+@pytest.mark.parametrize(("offset", "found"), [(timedelta(), False), (-SECOND, True)])
+def test_unused_begins_after_its_border(organization, viewing, offset, found):
+    listing = filtered(viewing, organization, "")
+    border = listing.now - timedelta(days=django_settings.UNUSED_AFTER_DAYS)
+    key = make_key(organization).key
+    KeyActivity.objects.create(key_id=key.pk, last_used_at=border + offset)
+    assert in_tab(organization.keys.all(), "unused", listing.now).exists() == found
+
+
+@pytest.mark.parametrize(
+    ("query", "offset", "found"),
+    [
+        ("expires=7", 7 * DAY, True),
+        ("expires=7", 7 * DAY + SECOND, False),
+        ("expires=7", timedelta(), False),
+        ("expires=past", timedelta(), True),
+        ("expires=past", SECOND, False),
+    ],
+)
+def test_an_expiry_is_found_up_to_its_border(organization, viewing, query, offset, found):
+    listing = filtered(viewing, organization, query)
+    ApiKey.objects.filter(pk=make_key(organization).key.pk).update(expires_at=listing.now + offset)
+    assert listing.qs.exists() == found
+
+
+@pytest.mark.parametrize(
+    ("query", "ago", "found"),
+    [
+        ("last_used=7", 7 * DAY, True),
+        ("last_used=7", 7 * DAY + SECOND, False),
+        ("last_used=30%2B", 30 * DAY, False),
+        ("last_used=30%2B", 30 * DAY + SECOND, True),
+        ("last_used=never", timedelta(), False),
+    ],
+)
+def test_a_last_use_is_found_up_to_its_border(organization, viewing, query, ago, found):
+    listing = filtered(viewing, organization, query)
+    KeyActivity.objects.create(key_id=make_key(organization).key.pk, last_used_at=listing.now - ago)
+    assert listing.qs.exists() == found
+
+
+def test_a_fingerprint_finds_its_key_by_both_ends(organization, viewing):
+    key = make_key(organization).key
+    make_key(organization)
+    start, end = key.public_id[:4], key.public_id[-4:]
+    for text in (key.fingerprint, f"{start}…{end}", f"prod_{start}…{end}"):
+        query = QueryDict(mutable=True)
+        query["q"] = text
+        assert list(KeyFilter(query, queryset=organization.keys.all(), request=viewing).qs) == [key]
+
+
+def test_an_owner_can_be_chosen_among_members_and_contacts_each_once(organization, viewing):
+    make_key(organization, owner_contact="ops@example.com")
+    make_key(organization, owner_contact="ops@example.com")
+    choices = [value for value, _ in filtered(viewing, organization, "").filters["owner"].extra["choices"]]
+    assert sorted(choices) == ["founder@example.com", "ops@example.com", "viewer@example.com"]

@@ -1,0 +1,116 @@
+"""The key list as CSV."""
+
+import csv
+import io
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from apikeys.models import AuditAction
+from apikeys.views.keys import EXPORT_HEADER
+from tests.factories import make_event, make_key, make_organization, make_revoked_key
+from tests.pages import entries, make_keys, snapshot, url
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def export(organization, viewer, client_of):
+    client = client_of(viewer)
+
+    def get(**query):
+        return client.get(url("key_export", organization, **query))
+
+    return get
+
+
+def rows(response):
+    text = b"".join(response.streaming_content).decode()
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def test_each_key_is_a_row_with_all_that_the_list_knows(organization, viewer, export):
+    key = make_key(
+        organization,
+        "checkout",
+        scopes=["orders:write", "orders:read"],
+        networks=["10.0.0.0/8"],
+        rate_limit=(50, 1, 100),
+        by=viewer,
+    ).key
+    event = make_event(key)
+    response = export()
+    assert response["Content-Type"] == "text/csv; charset=utf-8"
+    assert response["Content-Disposition"] == 'attachment; filename="acme-keys.csv"'
+    assert "no-store" in response["Cache-Control"]
+    [row] = rows(response)
+    assert tuple(row) == EXPORT_HEADER
+    assert row["id"] == key.public_id
+    assert row["fingerprint"] == key.fingerprint
+    assert (row["name"], row["status"], row["environment"]) == ("checkout", "active", "production")
+    assert (row["scopes"], row["networks"]) == ("orders:read orders:write", "10.0.0.0/8")
+    assert row["rate_limit"] == "50 per second, burst 100"
+    assert row["last_used_at"] == event.at.isoformat()
+    assert row["created_by"] == viewer.email
+    assert (row["expires_at"], row["revoked_at"]) == ("", "")
+
+
+def test_the_filters_and_the_order_of_the_list_hold(organization, export):
+    make_key(organization, "b")
+    make_key(organization, "a")
+    make_key(organization, "elsewhere", environment="dev")
+    make_revoked_key(organization, "dead")
+    make_key(make_organization(), "theirs")
+    assert [row["name"] for row in rows(export(environment="prod", sort="name"))] == ["a", "b", "dead"]
+    assert [row["name"] for row in rows(export(status="revoked"))] == ["dead"]
+
+
+def test_an_export_is_recorded_with_its_filters(organization, viewer, export):
+    rows(export(status="active", q="check"))
+    [entry] = entries(organization, AuditAction.KEY_EXPORT)
+    assert entry.actor == viewer
+    assert entry.reason == "Search: check, Status: Active"
+    rows(export())
+    assert entries(organization, AuditAction.KEY_EXPORT)[-1].reason == "all keys"
+
+
+def test_filters_that_are_wrong_lead_to_the_list_that_says_so_and_record_nothing(organization, viewer, client_of):
+    client = client_of(viewer)
+    before = snapshot()
+    response = client.get(url("key_export", organization, status="deleted"))
+    assert response.status_code == 302
+    assert client.get(response["Location"]).status_code == 422
+    assert snapshot() == before
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+49", "-x", "@SUM(A1)", '=HYPERLINK("http://evil")'])
+def test_no_cell_is_a_formula(organization, export, name):
+    make_key(organization, name, purpose=name)
+    [row] = rows(export())
+    assert row["name"] == row["purpose"] == f"'{name}"
+
+
+@pytest.mark.parametrize("name", ['say "hi", then', "مفتاح 🔑", "a;b,c"])
+def test_any_name_survives_the_way_through_csv(organization, export, name):
+    make_key(organization, name, purpose="two\nlines")
+    [row] = rows(export())
+    assert (row["name"], row["purpose"]) == (name, "two\nlines")
+
+
+def test_all_keys_are_in_it_in_a_fixed_number_of_queries(organization, export):
+    make_keys(organization, 20)
+    with CaptureQueriesContext(connection) as few:
+        assert len(rows(export())) == 21
+    make_keys(organization, 200)
+    with CaptureQueriesContext(connection) as many:
+        assert len(rows(export())) == 222
+    assert len(many) == len(few)
+
+
+def test_a_pasted_key_is_led_away_and_not_recorded(organization, export):
+    key, secret = make_key(organization)
+    response = export(q=secret.text)
+    assert response.status_code == 302
+    assert response["Location"] == f"/acme/keys/?q={key.public_id}&lookup=found"
+    assert entries(organization, AuditAction.KEY_EXPORT) == []

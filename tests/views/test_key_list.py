@@ -1,0 +1,436 @@
+"""The key list: what it shows, its filters, tabs, orders and pages, and what it answers to nonsense."""
+
+from datetime import timedelta
+from itertools import chain
+from urllib.parse import urlencode
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from apikeys.filters import EXPIRY_CHOICES, LAST_USED_CHOICES, SORT_LABELS, TABS
+from apikeys.models import Actor, Outcome, Role
+from tests.factories import (
+    make_environment,
+    make_event,
+    make_expired_key,
+    make_key,
+    make_member,
+    make_old_key,
+    make_organization,
+    make_revoked_key,
+    make_scope,
+    make_user,
+)
+from tests.pages import HOSTILE, HTMX, is_partial, is_whole_page, make_keys, soon, url
+
+pytestmark = pytest.mark.django_db
+NOW = timezone.now()
+SORTS = [sign + name for name in SORT_LABELS for sign in ("", "-")]
+
+
+@pytest.fixture
+def visit(organization, viewer, client_of):
+    """Return what asks for the list as a viewer."""
+    client = client_of(viewer)
+
+    def get(*, headers=None, **query):
+        return client.get(url("key_list", organization, **query), headers=headers)
+
+    return get
+
+
+def names(response):
+    return [key.name for key in response.context["keys"]]
+
+
+def test_an_organization_without_keys_says_so(visit):
+    response = visit()
+    assert response.status_code == 200
+    assert response.context["empty"] == "none"
+
+
+def test_a_key_is_shown_by_name_purpose_owner_environment_and_fingerprint(organization, visit):
+    key = make_key(organization, "checkout", purpose="Takes payments", owner_contact="shop@example.com").key
+    response = visit()
+    assert response.context["empty"] == ""
+    for text in ["checkout", "Takes payments", "shop@example.com", "production", key.fingerprint]:
+        assert text in response.text
+    assert key.public_id in response.text  # the link to its page
+
+
+def test_keys_of_other_organizations_are_not_shown(organization, visit):
+    make_key(make_organization(), "theirs")
+    assert names(visit()) == []
+
+
+def test_usable_keys_come_before_dead_ones_and_the_newest_first(organization, visit):
+    make_revoked_key(organization, "dead")
+    make_key(organization, "older")
+    make_expired_key(organization, "expired")
+    make_key(organization, "newer")
+    assert names(visit()) == ["newer", "older", "expired", "dead"]
+
+
+def test_it_is_never_stored_and_differs_for_htmx(visit):
+    response = visit()
+    assert "no-store" in response["Cache-Control"]
+    assert "HX-Request" in response["Vary"]
+
+
+def test_htmx_gets_the_table_alone(organization, visit):
+    make_key(organization, "checkout")
+    response = visit(headers=HTMX, status="active", q="check")
+    assert is_partial(response)
+    assert 'id="key_table"' in response.text
+    assert "checkout" in response.text
+    assert is_whole_page(visit())
+
+
+# Filters
+
+
+@pytest.fixture
+def keys(organization):
+    """One key for each filter to find."""
+    owner = make_member(organization, Role.OPERATOR, make_user("olga@example.com", name="Olga Owner"))
+    make_scope(organization, "refunds:write")
+    make_environment(organization, "eu", name="europe")
+    make_key(organization, "plain")
+    make_key(organization, "owned", owner=owner)
+    make_key(organization, "refunds", scopes=["refunds:write", "orders:read"])
+    make_key(organization, "europe", environment="eu")
+    make_key(organization, "ends in 5 days", expires_at=soon(5))
+    make_key(organization, "ends in 20 days", expires_at=soon(20))
+    make_key(organization, "ends in 50 days", expires_at=soon(50))
+    make_key(organization, "ends in 70 days", expires_at=soon(70))
+    make_expired_key(organization, "ended")
+    make_revoked_key(organization, "revoked")
+    make_key(organization, "paused").key.pause(by=Actor.command())
+    make_aged(organization, "old and never used", 120)
+    for name, days in [("used today", 0), ("used 5 days ago", 5), ("used 40 days ago", 40), ("used long ago", 100)]:
+        make_event(make_aged(organization, name, 200), ago=timedelta(days=days))
+    make_event(make_aged(organization, "only refused", 200), outcome=Outcome.SCOPE_MISSING)
+
+
+def make_aged(organization, name, days):
+    key = make_old_key(organization, timedelta(days=days))
+    key.name = name
+    key.save(update_fields=["name"])
+    return key
+
+
+ALIVE = {"plain", "owned", "refunds", "europe", "paused", "old and never used", "only refused"}
+ENDING = {f"ends in {days} days" for days in (5, 20, 50, 70)}
+USED = {"used today", "used 5 days ago", "used 40 days ago", "used long ago"}
+DEAD = {"ended", "revoked"}
+FILTERS = {
+    "everything": ({}, ALIVE | ENDING | USED | DEAD),
+    "active": ({"status": "active"}, (ALIVE | ENDING | USED) - {"paused"}),
+    "paused": ({"status": "paused"}, {"paused"}),
+    "expired": ({"status": "expired"}, {"ended"}),
+    "revoked": ({"status": "revoked"}, {"revoked"}),
+    "expiring": ({"status": "expiring"}, ENDING - {"ends in 70 days"}),
+    "unused": ({"status": "unused"}, {"old and never used", "only refused", "used long ago"}),
+    "an environment": ({"environment": "eu"}, {"europe"}),
+    "a member": ({"owner": "olga@example.com"}, {"owned"}),
+    "a scope": ({"scope": "refunds:write"}, {"refunds"}),
+    "within 7 days": ({"expires": "7"}, {"ends in 5 days"}),
+    "within 30 days": ({"expires": "30"}, {"ends in 5 days", "ends in 20 days"}),
+    "within 60 days": ({"expires": "60"}, ENDING - {"ends in 70 days"}),
+    "expiry in the past": ({"expires": "past"}, {"ended"}),
+    "no expiry": ({"expires": "never"}, ALIVE | USED | {"revoked"}),
+    "used in a day": ({"last_used": "1"}, {"used today"}),
+    "used in a week": ({"last_used": "7"}, {"used today", "used 5 days ago"}),
+    "used in a month": ({"last_used": "30"}, {"used today", "used 5 days ago"}),
+    "used over a month ago": ({"last_used": "30+"}, {"used 40 days ago", "used long ago"}),
+    "used over a quarter ago": ({"last_used": "90+"}, {"used long ago"}),
+    "never used": ({"last_used": "never"}, ALIVE | ENDING | DEAD),
+    "a part of a name": ({"q": "REFUND"}, {"refunds"}),
+    "a part of the owner's name": ({"q": "olga own"}, {"owned"}),
+    "a part of the owner's address": ({"q": "olga@"}, {"owned"}),
+    "two filters": ({"status": "active", "environment": "eu"}, {"europe"}),
+    "filters that nothing passes": ({"status": "revoked", "environment": "eu"}, set()),
+}
+
+
+@pytest.mark.parametrize(("query", "found"), FILTERS.values(), ids=FILTERS)
+def test_a_filter_keeps_what_it_says(keys, visit, query, found):
+    response = visit(**query)
+    assert response.status_code == 200
+    assert {name for name in names(response) if not name.startswith("Key ")} == found
+
+
+def test_every_choice_of_every_filter_is_answered(keys, visit):
+    asked = [("status", value) for value in TABS if value]
+    asked += [("expires", value) for value, _ in EXPIRY_CHOICES]
+    asked += [("last_used", value) for value, _ in LAST_USED_CHOICES]
+    for name, value in asked:
+        assert visit(**{name: value}).status_code == 200, (name, value)
+
+
+def test_several_environments_are_one_or_the_other(organization, visit):
+    for code in ("prod", "stag", "dev"):
+        make_key(organization, code, environment=code)
+    assert set(names(visit(environment=["prod", "dev"]))) == {"prod", "dev"}
+
+
+def test_a_contact_is_an_owner_to_filter_by(organization, visit):
+    make_key(organization, "theirs", owner_contact="ops@example.com")
+    make_key(organization, "another")
+    assert names(visit(owner="ops@example.com")) == ["theirs"]
+
+
+def test_a_search_finds_a_key_by_public_id_and_by_fingerprint(organization, visit):
+    key = make_key(organization, "wanted").key
+    make_key(organization, "another")
+    for text in [key.public_id, key.fingerprint, key.public_id[3:9], f"{key.prefix}_prod_{key.public_id}"]:
+        assert names(visit(q=text)) == ["wanted"], text
+
+
+@pytest.mark.parametrize("text", ["100%", "under_score", "back\\slash", "it's"])
+def test_what_is_special_to_the_database_is_searched_as_it_stands(organization, visit, text):
+    make_key(organization, f"has {text} in it")
+    make_key(organization, "1000 underXscore backslash its")
+    assert names(visit(q=text)) == [f"has {text} in it"]
+
+
+def test_each_filter_that_is_on_has_a_chip_that_takes_it_off(organization, visit):
+    response = visit(status="active", environment="prod", q="x", sort="name")
+    chips = {chip.label: chip.remove_url for chip in response.context["chips"]}
+    assert set(chips) == {"Search", "Status", "Environment"}
+    assert chips["Environment"] == "/acme/keys/?status=active&q=x&sort=name"
+    assert response.context["empty"] == "filtered"
+
+
+def test_the_tabs_count_what_they_show_and_agree_with_each_key(organization, keys, visit):
+    everything = {key.public_id: key for key in visit().context["keys"]}
+    tabs = {tab["value"]: int(tab["count"]) for tab in visit().context["tabs"]}
+    by_flag = {
+        "expiring": {found for found, key in everything.items() if key.is_expiring},
+        "unused": {found for found, key in everything.items() if key.is_unused},
+    }
+    for value in TABS:
+        shown = {key.public_id for key in visit(status=value).context["keys"]}
+        assert tabs[value] == len(shown), value
+        if value in by_flag:
+            assert shown == by_flag[value]
+        elif value:
+            assert shown == {found for found, key in everything.items() if key.status == value}
+
+
+def test_the_tabs_count_under_the_other_filters(organization, visit):
+    make_key(organization, environment="dev")
+    make_revoked_key(organization, environment="dev")
+    make_revoked_key(organization)
+    tabs = {tab["value"]: tab["count"] for tab in visit(environment="dev", status="revoked").context["tabs"]}
+    assert (tabs[""], tabs["active"], tabs["revoked"]) == ("2", "1", "1")
+
+
+# Nonsense
+
+BAD = {
+    "a status": {"status": "deleted"},
+    "an environment": {"environment": "mars"},
+    "one of two environments": {"environment": ["prod", "mars"]},
+    "an owner": {"owner": "nobody@example.com"},
+    "a scope": {"scope": "moon:walk"},
+    "an expiry": {"expires": "8"},
+    "a last use": {"last_used": "soon"},
+    "an order": {"sort": "digest"},
+    "a search over its limit": {"q": "x" * 201},
+}
+
+
+@pytest.mark.parametrize("query", BAD.values(), ids=BAD)
+def test_a_filter_value_that_does_not_exist_is_a_422_that_names_the_filter(organization, visit, query):
+    make_key(organization)
+    for headers in (None, HTMX):
+        response = visit(headers=headers, **query)
+        assert response.status_code == 422
+        assert names(response) == []
+        assert set(response.context["form"].errors) == set(query)
+
+
+def test_another_organizations_environment_scope_or_owner_is_no_filter_value(organization, outsider, visit):
+    theirs = outsider.memberships.get().organization
+    make_environment(theirs, "secret1")
+    make_scope(theirs, "secret:scope")
+    for query in ({"environment": "secret1"}, {"scope": "secret:scope"}, {"owner": outsider.email}):
+        response = visit(**query)
+        assert response.status_code == 422
+        assert "Elsewhere" not in response.text
+
+
+CURSORS = {
+    "no base64": "%%%",
+    "not ascii": "ключ",
+    "no JSON": "bm90IGpzb24",
+    "no list": "e30",
+    "too short": "WzFd",
+    "a text for a number": "WyJ4IiwieCIsIngiXQ",
+    "a time without a zone": "WzAsIjIwMjYtMDEtMDFUMDA6MDA6MDAiLDFd",
+    "a time before all time": "WzAsIjAwMDEtMDEtMDFUMDA6MDA6MDArMjM6NTkiLDFd",
+    "a time after all time": "WzAsIjk5OTktMTItMzFUMjM6NTk6NTktMjM6NTkiLDFd",
+    "a number over 64 bits": "WzAsIjIwMjYtMDEtMDFUMDA6MDA6MDArMDA6MDAiLDkyMjMzNzIwMzY4NTQ3NzU4MDhd",
+    "deep brackets": "W1tbW1tbW1tbW1tbW1tbW1tbW1tbW1tbW1tbW1tb",
+    "very long": "W" * 5000,
+}
+
+
+@pytest.mark.parametrize("cursor", CURSORS.values(), ids=CURSORS)
+def test_a_broken_cursor_is_a_422_and_leads_back_to_the_first_page(organization, visit, cursor):
+    make_key(organization)
+    response = visit(after=cursor)
+    assert response.status_code == 422
+    assert response.context["bad_cursor"]
+    assert response.context["first_url"] == "/acme/keys/"
+
+
+def test_a_cursor_of_another_order_is_broken(organization, visit):
+    make_keys(organization, 60)
+    after = visit(sort="name").context["next_url"].partition("after=")[2]
+    assert visit(sort="-created", after=after).status_code == 422
+
+
+def test_a_cursor_with_half_a_character_is_broken(organization, visit):
+    make_key(organization)
+    response = visit(sort="name", after="WzAsIlx1ZDgwMCIsMV0")  # [0,"\ud800",1]
+    assert response.status_code == 422
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_names_and_searches_are_escaped(organization, visit, text):
+    make_key(organization, text, purpose=text)
+    for response in (visit(), visit(q=text[:90]), visit(status=text), visit(sort=text), visit(after=text)):
+        assert "<script>alert" not in response.text
+        assert "<img src=x" not in response.text
+    assert names(visit(q=text[:90])) == [text]
+
+
+@pytest.mark.parametrize("query", ["q=%00", "%00=x", "after=%00", "q=a%00b", "status=%00", "environment=%00"])
+def test_a_nul_in_the_query_is_a_400(organization, viewer, client_of, query):
+    response = client_of(viewer).get(f"/acme/keys/?{query}")
+    assert response.status_code == 400
+    assert "NUL" in response.text
+
+
+def test_a_nul_in_the_path_is_a_400_or_a_404(organization, viewer, client_of):
+    for path in ["/acme/keys/%00", "/ac%00me/keys/", "/acme/keys/abc%00/edit"]:
+        assert client_of(viewer).get(path).status_code in {400, 404}
+
+
+@pytest.mark.parametrize("query", ["q=%FF%FE", "status=%C3%28", "%FF=1", "after=%80", "q=%ED%A0%80"])
+def test_bytes_that_are_no_utf_8_are_no_fault_of_ours(organization, viewer, client_of, query):
+    make_key(organization)
+    assert client_of(viewer).get(f"/acme/keys/?{query}").status_code in {200, 422}
+
+
+NAMES = st.sampled_from(["q", "status", "environment", "owner", "scope", "expires", "last_used", "sort", "after", "x"])
+VALUES = st.one_of(
+    st.sampled_from([*TABS, *SORTS, "prod", "orders:read", "7", "30+", "never", "past", "team@example.com"]),
+    st.text(max_size=30),
+    st.text(max_size=300),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pairs=st.lists(st.tuples(NAMES, VALUES), max_size=6))
+def test_no_query_string_breaks_the_list(organization, visit, viewer, pairs):
+    client = Client(raise_request_exception=False)
+    client.force_login(viewer)
+    query = urlencode([(name, value.encode("utf-8", "surrogatepass")) for name, value in pairs])
+    assert client.get(f"/acme/keys/?{query}").status_code in {200, 302, 400, 422}
+
+
+# A key as the search text
+
+
+def test_a_key_in_the_address_is_led_away_before_it_is_shown(organization, visit):
+    key, secret = make_key(organization)
+    response = visit(q=secret.text)
+    assert response.status_code == 302
+    assert response["Location"] == f"/acme/keys/?q={key.public_id}&lookup=found"
+    shown = visit(q=key.public_id, lookup="found")
+    assert len(names(shown)) == 1
+
+
+# Orders and pages
+
+
+def test_every_order_can_be_asked_for_and_turned(organization, visit):
+    make_keys(organization, 3)
+    for sort in SORTS:
+        response = visit(sort=sort)
+        assert response.status_code == 200
+        [column] = [column for column in response.context["columns"] if column["direction"]]
+        assert column["direction"] == ("desc" if sort.startswith("-") else "asc")
+    first = visit(sort="name")
+    assert names(first)[:3] == ["Key 000", "Key 001", "Key 002"]
+
+
+def walk(client, organization, **query):
+    """Return the public ids of every page, page by page, as its links lead."""
+    found, address = [], url("key_list", organization, **query)
+    while address:
+        response = client.get(address)
+        assert response.status_code == 200
+        found.append([key.public_id for key in response.context["keys"]])
+        address = response.context["next_url"]
+    return found
+
+
+def different(key, place):
+    key.expires_at = NOW + timedelta(hours=place - 20)
+    if place % 7 == 0:
+        key.revoked_at, key.revoked_reason = NOW, "unused"
+
+
+def alike(key, place):
+    key.name, key.created_at = ("same", "SAME")[place % 2], NOW
+    key.expires_at = NOW + timedelta(days=3) if place % 3 else None
+
+
+SHAPES = {
+    "all different": (different, lambda place: NOW - timedelta(minutes=place) if place % 4 else None),
+    "all alike, some without a value": (alike, lambda place: NOW if place % 3 else None),
+}
+
+
+@pytest.mark.parametrize(("change", "used"), SHAPES.values(), ids=SHAPES)
+def test_the_pages_of_every_order_show_each_key_exactly_once(organization, viewer, client_of, change, used):
+    make_keys(organization, 119, change=change, used=used)
+    client = client_of(viewer)
+    everything = sorted(organization.keys.values_list("public_id", flat=True))
+    assert len(everything) == 120
+    for sort in SORTS:
+        pages = walk(client, organization, sort=sort)
+        assert [len(page) for page in pages] == [50, 50, 20], sort
+        assert sorted(chain.from_iterable(pages)) == everything, sort
+
+
+def test_a_page_keeps_the_filters_and_leads_back_to_the_first(organization, visit):
+    make_keys(organization, 60)
+    following = visit(environment="prod", sort="name").context["next_url"]
+    assert "environment=prod" in following
+    assert "sort=name" in following
+    response = visit(environment="prod", sort="name", after=following.partition("after=")[2])
+    assert response.context["first_url"] == "/acme/keys/?environment=prod&sort=name"
+
+
+def test_it_asks_the_database_the_same_number_of_questions_for_2_keys_and_for_60(organization, viewer, client_of):
+    client = client_of(viewer)
+    address = url("key_list", organization)
+    make_revoked_key(organization)
+    client.get(address)
+    with CaptureQueriesContext(connection) as few:
+        client.get(address)
+    make_keys(organization, 60, change=different, used=lambda place: NOW)
+    with CaptureQueriesContext(connection) as many:
+        assert len(client.get(address).context["keys"]) == 50
+    assert len(many) == len(few)
+    assert len(few) <= 30

@@ -1,0 +1,98 @@
+"""Taking a person out of the organization, and handing their keys over."""
+
+import pytest
+
+from apikeys.models import AuditAction, Member, Role
+from tests.factories import make_key, make_member, make_organization, make_revoked_key
+from tests.pages import HTMX, entries, is_partial, is_whole_page, snapshot, url
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def client(admin, client_of):
+    return client_of(admin)
+
+
+@pytest.fixture
+def remove(organization, client):
+    return lambda member, headers=None, **form: client.post(
+        url("member_remove", organization, member.pk), form, headers=headers
+    )
+
+
+def test_the_confirmation_shows_the_keys_and_who_could_take_them(organization, operator, viewer, client):
+    member = operator.memberships.get()
+    make_key(organization, "checkout", owner=member)
+    before = snapshot()
+    response = client.get(url("member_remove", organization, member.pk))
+    assert is_whole_page(response)
+    assert [key.name for key in response.context["keys"]] == ["checkout"]
+    assert member not in response.context["form"].fields["keys_to"].queryset
+    assert is_partial(client.get(url("member_remove", organization, member.pk), headers=HTMX))
+    assert snapshot() == before
+
+
+def test_a_person_without_keys_is_removed_by_one_click(organization, admin, viewer, remove, client_of):
+    client = client_of(viewer)
+    response = remove(viewer.memberships.get())
+    assert response["Location"] == url("member_list", organization)
+    assert not viewer.memberships.exists()
+    [entry] = entries(organization, AuditAction.MEMBER_REMOVE)
+    assert (entry.actor, entry.target_label, entry.changes) == (admin, viewer.email, {"role": ["viewer", None]})
+    assert client.get(url("key_list", organization)).status_code == 404
+
+
+def test_their_keys_even_dead_ones_go_to_somebody_else_each_with_its_entry(organization, operator, viewer, remove):
+    leaving, staying = operator.memberships.get(), viewer.memberships.get()
+    alive, dead = make_key(organization, owner=leaving).key, make_revoked_key(organization, owner=leaving).key
+    response = remove(leaving, HTMX, keys_to=staying.pk)
+    assert response["HX-Redirect"] == url("member_list", organization)
+    for key in (alive, dead):
+        key.refresh_from_db()
+        assert key.owner == staying
+    assert {entry.key_id for entry in entries(organization, AuditAction.KEY_EDIT)} == {alive.pk, dead.pk}
+
+
+@pytest.mark.parametrize("keys_to", ["", "0", "nobody", "\0", "9" * 30])
+def test_keys_without_a_taker_are_a_422_that_names_the_field(organization, operator, remove, keys_to):
+    member = operator.memberships.get()
+    make_key(organization, owner=member)
+    before = snapshot()
+    for headers in (None, HTMX):
+        response = remove(member, headers, keys_to=keys_to)
+        assert response.status_code == 422
+        assert "keys_to" in response.context["form"].errors
+        assert is_partial(response) == bool(headers)
+    assert snapshot() == before
+
+
+def test_neither_themselves_nor_another_organizations_member_can_take_them(organization, operator, remove):
+    member, theirs = operator.memberships.get(), make_member(make_organization())
+    make_key(organization, owner=member)
+    before = snapshot()
+    for taker in (member, theirs):
+        assert remove(member, keys_to=taker.pk).status_code == 422
+    assert snapshot() == before
+
+
+def test_the_last_admin_stays(admin, remove):
+    remove(Member.objects.get(user__email="founder@example.com"))
+    before = snapshot()
+    response = remove(admin.memberships.get())
+    assert response.status_code == 422
+    assert "at least one admin" in response.text
+    assert snapshot() == before
+
+
+def test_a_double_submit_finds_nobody(organization, viewer, remove):
+    member = viewer.memberships.get()
+    remove(member)
+    assert remove(member).status_code == 404
+    assert len(entries(organization, AuditAction.MEMBER_REMOVE)) == 1
+
+
+def test_another_organizations_member_is_not_there(remove):
+    theirs = make_member(make_organization(), Role.VIEWER)
+    assert remove(theirs).status_code == 404
+    theirs.refresh_from_db()

@@ -1,0 +1,91 @@
+"""The organization's settings."""
+
+import pytest
+
+from apikeys.models import AuditAction
+from tests.factories import make_key
+from tests.pages import HOSTILE, HTMX, entries, is_whole_page, snapshot, url
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def client(admin, client_of):
+    return client_of(admin)
+
+
+@pytest.fixture
+def edit(organization, client):
+    return lambda headers=None, **form: client.post(
+        url("organization_edit", organization), {"name": "Acme", "key_prefix": "ka"} | form, headers=headers
+    )
+
+
+def test_it_shows_the_name_the_prefix_and_the_environments_with_their_keys(organization, client):
+    make_key(organization, environment="dev")
+    before = snapshot()
+    response = client.get(url("organization_edit", organization))
+    assert is_whole_page(response)
+    assert response.context["form"].initial == {"name": "Acme", "key_prefix": "ka"}
+    counts = {environment.code: environment.key_count for environment in response.context["environments"]}
+    assert list(counts.items()) == [("prod", 0), ("stag", 0), ("dev", 1)]
+    assert snapshot() == before
+
+
+def test_a_change_is_saved_and_recorded_and_keys_that_exist_keep_their_prefix(organization, admin, edit, verifier):
+    old = make_key(organization)
+    response = edit(name="Acme Corporation", key_prefix="acme")
+    assert response["Location"] == url("organization_edit", organization)
+    organization.refresh_from_db()
+    [entry] = entries(organization, AuditAction.ORGANIZATION_EDIT)
+    assert entry.actor == admin
+    assert entry.changes == {"name": ["Acme", "Acme Corporation"], "key_prefix": ["ka", "acme"]}
+    assert make_key(organization).secret.text.startswith("acme_prod_")
+    assert verifier.verify(organization, old.secret.text).status == 200
+
+
+def test_htmx_is_told_to_load_the_page(organization, edit):
+    assert edit(HTMX, name="Other")["HX-Redirect"] == url("organization_edit", organization)
+
+
+def test_saving_the_same_records_nothing(edit):
+    before = snapshot()
+    assert edit().status_code == 302
+    assert snapshot() == before
+
+
+BAD = {
+    "no name": ({"name": " "}, "name"),
+    "a name over its limit": ({"name": "x" * 101}, "name"),
+    "a name with a NUL": ({"name": "a\0"}, "name"),
+    "a name of two lines": ({"name": "a\nb"}, "name"),
+    "no prefix": ({"key_prefix": ""}, "key_prefix"),
+    "a prefix in capitals": ({"key_prefix": "KA"}, "key_prefix"),
+    "a prefix with an underscore": ({"key_prefix": "k_a"}, "key_prefix"),
+    "a prefix over its limit": ({"key_prefix": "k" * 11}, "key_prefix"),
+}
+
+
+@pytest.mark.parametrize(("form", "field"), BAD.values(), ids=BAD)
+def test_bad_input_is_a_422_that_names_the_field_and_the_page_keeps_the_old_name(edit, form, field):
+    before = snapshot()
+    response = edit(**form)
+    assert response.status_code == 422
+    assert field in response.context["form"].errors
+    assert response.context["organization"].name == "Acme"
+    assert snapshot() == before
+
+
+def test_the_slug_stays_whatever_is_sent(organization, edit):
+    edit(slug="v1", name="Other")
+    organization.refresh_from_db()
+    assert (organization.slug, organization.name) == ("acme", "Other")
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_any_name_is_kept_and_escaped_on_every_page(organization, client, edit, text):
+    assert edit(name=text).status_code == 302
+    for name in ("organization_edit", "key_list", "audit_list", "member_list", "scope_list"):
+        response = client.get(url(name, organization))
+        assert "<script>alert" not in response.text
+        assert "<img src=x" not in response.text
