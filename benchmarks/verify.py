@@ -37,7 +37,8 @@ sys.path.insert(0, str(ROOT))
 import psycopg  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from tests.postgresql import PostgreSQL, free_port  # noqa: E402
+from tests.ports import free_port  # noqa: E402
+from tests.postgresql import PostgreSQL  # noqa: E402
 
 WORK = ROOT / "var" / "benchmark"
 PEERS = ROOT / "benchmarks" / "peers"

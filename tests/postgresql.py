@@ -4,7 +4,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import psycopg
+
+from tests.ports import free_port
 
 START_SECONDS = 30
 USER = "keyadmin"
@@ -193,11 +194,3 @@ class PostgreSQL:
             self._guard.stdin.close()
         self._guard.wait(START_SECONDS)
         self._log.close()
-
-
-def free_port() -> int:
-    """Return a port on which nothing listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

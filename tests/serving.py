@@ -4,7 +4,6 @@ import http.client
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.commands.running import ROOT, database_url
+from tests.ports import free_port
 from tests.verifier import Answer
 
 START_SECONDS = 30
@@ -32,9 +32,7 @@ class Server:
     def __init__(
         self, *, workers: int, threads: int, url: str = "", flags: dict[str, str] | None = None, **environment: str
     ) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         changed = {"--port": str(self.port), "--workers": str(workers), "--blocking-threads": str(threads)}
         changed["--log-level"] = "info"  # says when a worker has started
         arguments = unit_flags()

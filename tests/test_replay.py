@@ -18,6 +18,7 @@ import pytest
 from apikeys.models import ApiKey, Outcome, UsageEvent, UsageHour
 from tests.commands.running import ROOT, database_url
 from tests.factories import make_key, make_revoked_key
+from tests.ports import free_port
 
 AGENT = b"Mozilla/5.0 (X11)"
 START_SECONDS = 30
@@ -26,9 +27,7 @@ START_SECONDS = 30
 @pytest.fixture
 def server(committed) -> Iterator[str]:
     """Serve the test's database and return the server's address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = ["granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     process = subprocess.Popen(
         [

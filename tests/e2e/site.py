@@ -5,7 +5,6 @@ import email.policy
 import http.client
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from tests.database import setting_variables
+from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 START_SECONDS = 30
@@ -132,11 +132,3 @@ class Site:
             "X-Forwarded-Uri": "/v2/orders?page=2",
         }
         return self.request("GET", path, headers)[0]
-
-
-def free_port() -> int:
-    """Return a port on which nothing listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -18,9 +18,9 @@ from pytest_django import DjangoDbBlocker
 
 from apikeys.models import Organization
 from tests.commands.running import ROOT, database_url
-from tests.e2e.site import free_port
 from tests.factories import make_organization, make_scope, make_user
 from tests.gateways.servers import START_SECONDS, Api, Gateway, NotInstalledError, Tap, find
+from tests.ports import free_port
 
 pytest.register_assert_rewrite("tests.gateways.behaviour")
 

@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.site import free_port
+from tests.ports import free_port
 
 RECIPES = Path(__file__).parent.parent.parent / "deploy" / "gateways"
 START_SECONDS = 15

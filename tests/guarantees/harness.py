@@ -16,7 +16,8 @@ from typing import Any
 
 from tests.database import setting_variables
 from tests.guarantees.clients import Target
-from tests.postgresql import PostgreSQL, free_port
+from tests.ports import free_port
+from tests.postgresql import PostgreSQL
 
 ROOT = Path(__file__).parent.parent.parent
 START_SECONDS = 60
