@@ -12,7 +12,19 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the top down: a module may import from its own layer's later entries and from the layers below.
 LAYERS = [
     {"views", "management", "accounts"},
-    {"forms", "filters", "permissions", "http", "csv_export", "paging", "assets", "demo", "templatetags"},
+    {
+        "forms",
+        "filters",
+        "permissions",
+        "http",
+        "exports",
+        "csv_export",
+        "json_export",
+        "paging",
+        "assets",
+        "demo",
+        "templatetags",
+    },
     {"gateway", "charts", "checks", "apps", "flagging"},
     {"metrics", "readiness"},
     {"verification"},

@@ -31,6 +31,7 @@ class AuditAction(models.TextChoices):
     KEY_REGENERATE = "key.regenerate", "regenerated the key"
     KEY_EXPORT = "key.export", "exported the key list"
     AUDIT_EXPORT = "audit.export", "exported the audit log"
+    USAGE_EXPORT = "usage.export", "exported usage"
     SCOPE_CREATE = "scope.create", "added the scope"
     SCOPE_EDIT = "scope.edit", "edited the scope"
     SCOPE_DELETE = "scope.delete", "deleted the scope"
