@@ -75,13 +75,14 @@ class PostgreSQL:
     """A running server. As root it runs as nobody, because PostgreSQL refuses to run as root.
 
     A durable one flushes each commit to disk before it answers, as in production; the other is fast and may lose data.
+    Further settings are PostgreSQL's own: ``shared_buffers="1GB"``.
     """
 
-    def __init__(self, *, durable: bool = False, max_connections: int = 60) -> None:
+    def __init__(self, *, durable: bool = False, max_connections: int = 60, **settings: str) -> None:
         self._programs = binaries()
-        self._settings = {"max_connections": max_connections} | (
-            {} if durable else {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-        )
+        self._settings = {"max_connections": max_connections} | settings
+        if not durable:
+            self._settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
         is_root = os.geteuid() == 0
         # Not in root's own TMPDIR, which may be closed to nobody.
         self._folder = Path(tempfile.mkdtemp(prefix="keyadmin-postgresql-", dir="/tmp" if is_root else None))  # noqa: S108
