@@ -35,10 +35,21 @@ EXPIRY_CHOICES: Final = [
     ("past", "in the past"),
     ("never", "never"),
 ]
-LAST_USED_CHOICES: Final = [
+CREATED_CHOICES: Final = [
+    ("0-30", "in the last 30 days"),
+    ("30-90", "30 to 90 days ago"),
+    ("90-365", "90 days to a year ago"),
+    ("365+", "more than a year ago"),
+]
+RECENT_CHOICES: Final = [
     ("1", "in the last 24 hours"),
     ("7", "in the last 7 days"),
     ("30", "in the last 30 days"),
+    ("90", "in the last 90 days"),
+    ("395", "in the last 13 months"),
+]
+LAST_USED_CHOICES: Final = [
+    *RECENT_CHOICES,
     ("30+", "more than 30 days ago"),
     ("90+", "more than 90 days ago"),
     ("never", "never"),
@@ -50,6 +61,8 @@ SORT_LABELS: Final = {
     "expires": "Expires",
 }
 DEFAULT_SORT: Final = "-created"
+# No address: it holds no @.
+CLOSED_ACCOUNTS: Final = "closed"
 
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC)
@@ -121,7 +134,10 @@ class KeyFilter(ListFilter):
         label="Scope", queryset=_ours(Scope), to_field_name="name", field_name="scopes"
     )
     expires = django_filters.ChoiceFilter(label="Expires", choices=EXPIRY_CHOICES, method="by_expiry")
+    created = django_filters.ChoiceFilter(label="Created", choices=CREATED_CHOICES, method="by_age")
     last_used = django_filters.ChoiceFilter(label="Last used", choices=LAST_USED_CHOICES, method="by_last_use")
+    refused = django_filters.ChoiceFilter(label="Last refused", choices=RECENT_CHOICES, method="by_last_refusal")
+    tried = django_filters.ChoiceFilter(label="Tried since its end", choices=RECENT_CHOICES, method="by_try")
     sort = django_filters.ChoiceFilter(
         label="Sort",
         choices=[(sign + name, label) for name, label in SORT_LABELS.items() for sign in ("", "-")],
@@ -141,8 +157,10 @@ class KeyFilter(ListFilter):
     def _owners(self) -> list[tuple[str, str]]:
         members = self.organization.members.select_related("user")
         contacts = self.organization.keys.exclude(owner_contact="").order_by("owner_contact")
-        return [(member.user.email, member.user.label) for member in members] + [
-            (contact, contact) for contact in contacts.values_list("owner_contact", flat=True).distinct()[:200]
+        return [
+            *((member.user.email, member.user.label) for member in members),
+            *((contact, contact) for contact in contacts.values_list("owner_contact", flat=True).distinct()[:200]),
+            (CLOSED_ACCOUNTS, "a closed account"),
         ]
 
     def search(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
@@ -171,7 +189,9 @@ class KeyFilter(ListFilter):
         return keys.filter(environment__in=value) if value else keys
 
     def by_owner(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
-        """Keep the keys of an owner, a member or a contact, by address."""
+        """Keep the keys of an owner, a member or a contact, by address; or those for which nobody answers."""
+        if value == CLOSED_ACCOUNTS:
+            return keys.without_owner(self.now)
         return keys.filter(Q(owner__user__email=value) | Q(owner_contact=value))
 
     def by_expiry(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
@@ -190,6 +210,18 @@ class KeyFilter(ListFilter):
         if value.endswith("+"):
             return keys.filter(activity__last_used_at__lt=border)
         return keys.filter(activity__last_used_at__gte=border)
+
+    def by_age(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
+        """Keep the keys that were created when asked."""
+        return of_age(keys, value, self.now)
+
+    def by_last_refusal(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
+        """Keep the keys of which a request was refused, of any reason, when asked."""
+        return keys.filter(activity__last_refused_at__gte=self.now - timedelta(days=int(value)))
+
+    def by_try(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
+        """Keep the dead keys that somebody presented after their end, when asked."""
+        return keys.tried_since_end(self.now - timedelta(days=int(value)), self.now)
 
     def keep(self, keys: ApiKeyQuerySet, _name: str, _value: str) -> ApiKeyQuerySet:
         """Narrow nothing: the order is put on by ordered()."""
@@ -226,6 +258,13 @@ def in_tab(keys: ApiKeyQuerySet, tab: str, now: datetime) -> ApiKeyQuerySet:
     if tab == "unused":
         return keys.unused(now)
     return keys.with_status(Status(tab), now) if tab else keys
+
+
+def of_age(keys: ApiKeyQuerySet, age: str, now: datetime) -> ApiKeyQuerySet:
+    """Return the keys that were created as long ago as one of CREATED_CHOICES says."""
+    youngest, _, oldest = age.rstrip("+").partition("-")
+    keys = keys.filter(created_at__lte=now - timedelta(days=int(youngest)))
+    return keys.filter(created_at__gt=now - timedelta(days=int(oldest))) if oldest else keys
 
 
 class AuditFilter(ListFilter):

@@ -133,4 +133,4 @@ def test_an_owner_can_be_chosen_among_members_and_contacts_each_once(organizatio
     make_key(organization, owner_contact="ops@example.com")
     make_key(organization, owner_contact="ops@example.com")
     choices = [value for value, _ in filtered(viewing, organization, "").filters["owner"].extra["choices"]]
-    assert sorted(choices) == ["founder@example.com", "ops@example.com", "viewer@example.com"]
+    assert sorted(choices) == ["closed", "founder@example.com", "ops@example.com", "viewer@example.com"]

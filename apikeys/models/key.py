@@ -204,6 +204,17 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
             .filter(quiet_since__lt=before)
         )
 
+    def tried_since_end(self, since: datetime, now: datetime | None = None) -> Self:
+        """Return the dead keys that somebody has presented since an instant, and after their own end."""
+        conditions = status_conditions(now or timezone.now())
+        tried = models.Q(activity__last_refused_at__gt=models.F("revoked_at")) & conditions[Status.REVOKED]
+        tried |= models.Q(activity__last_refused_at__gt=models.F("expires_at")) & conditions[Status.EXPIRED]
+        return self.filter(tried, activity__last_refused_at__gte=since)
+
+    def without_owner(self, now: datetime | None = None) -> Self:
+        """Return the usable keys for which nobody answers: their owner's account is closed."""
+        return self.usable(now).filter(owner__user__is_active=False)
+
     def for_pages(self) -> Self:
         """Fetch with each key what every page shows of it, in a fixed number of queries."""
         return self.select_related(

@@ -12,7 +12,7 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from apikeys.filters import EXPIRY_CHOICES, LAST_USED_CHOICES, SORT_LABELS, TABS
+from apikeys.filters import CREATED_CHOICES, EXPIRY_CHOICES, LAST_USED_CHOICES, RECENT_CHOICES, SORT_LABELS, TABS
 from apikeys.models import Actor, Outcome, Role
 from tests.factories import (
     make_environment,
@@ -150,6 +150,12 @@ FILTERS = {
     "used over a month ago": ({"last_used": "30+"}, {"used 40 days ago", "used long ago"}),
     "used over a quarter ago": ({"last_used": "90+"}, {"used long ago"}),
     "never used": ({"last_used": "never"}, ALIVE | ENDING | DEAD),
+    "created this month": ({"created": "0-30"}, (ALIVE | ENDING | DEAD) - {"old and never used", "only refused"}),
+    "created last quarter": ({"created": "30-90"}, set()),
+    "created this year": ({"created": "90-365"}, USED | {"old and never used", "only refused"}),
+    "created long ago": ({"created": "365+"}, set()),
+    "refused today": ({"refused": "1"}, {"only refused"}),
+    "a closed account": ({"owner": "closed"}, set()),
     "a part of a name": ({"q": "REFUND"}, {"refunds"}),
     "a part of the owner's name": ({"q": "olga own"}, {"owned"}),
     "a part of the owner's address": ({"q": "olga@"}, {"owned"}),
@@ -165,10 +171,30 @@ def test_a_filter_keeps_what_it_says(keys, visit, query, found):
     assert {name for name in names(response) if not name.startswith("Key ")} == found
 
 
+def test_dead_keys_that_are_still_tried_are_found(organization, visit):
+    for name, make in (("revoked", make_revoked_key), ("expired", make_expired_key)):
+        make_event(make(organization, f"{name} and tried").key, outcome=Outcome(name))
+        make_event(make(organization, f"{name}, refused before").key, ago=timedelta(days=3), outcome=Outcome.PAUSED)
+        make(organization, f"{name} and silent")
+    make_event(make_key(organization, "alive").key, outcome=Outcome.SCOPE_MISSING)
+    assert set(names(visit(tried="1"))) == {"revoked and tried", "expired and tried"}
+    assert names(visit(tried="7", status="expired")) == ["expired and tried"]
+
+
+def test_keys_for_which_nobody_answers_are_found(organization, visit):
+    for name, active in (("kept", True), ("orphaned", False)):
+        owner = make_member(organization, Role.OPERATOR, make_user(is_active=active))
+        make_key(organization, name, owner=owner)
+        make_revoked_key(organization, f"{name}, revoked", owner=owner)
+    assert names(visit(owner="closed")) == ["orphaned"]
+
+
 def test_every_choice_of_every_filter_is_answered(keys, visit):
     asked = [("status", value) for value in TABS if value]
     asked += [("expires", value) for value, _ in EXPIRY_CHOICES]
     asked += [("last_used", value) for value, _ in LAST_USED_CHOICES]
+    asked += [("created", value) for value, _ in CREATED_CHOICES]
+    asked += [(name, value) for name in ("refused", "tried") for value, _ in RECENT_CHOICES]
     for name, value in asked:
         assert visit(**{name: value}).status_code == 200, (name, value)
 
@@ -241,6 +267,9 @@ BAD = {
     "a scope": {"scope": "moon:walk"},
     "an expiry": {"expires": "8"},
     "a last use": {"last_used": "soon"},
+    "an age": {"created": "30-"},
+    "a refusal": {"refused": "7+"},
+    "a try": {"tried": "never"},
     "an order": {"sort": "digest"},
     "a search over its limit": {"q": "x" * 201},
 }
