@@ -251,6 +251,17 @@ class OrganizationForm(forms.Form):
     key_prefix = forms.CharField(max_length=10, help_text="New keys begin with it; keys that exist keep theirs.")
 
 
+class PreferencesForm(forms.Form):
+    """What a person chooses for themselves."""
+
+    time_zone = forms.CharField(
+        required=False,
+        max_length=64,
+        widget=forms.TextInput(attrs={"list": "zones", "autocomplete": "off", "spellcheck": "false"}),
+        help_text="In which days and hours begin in charts, and times are told. Empty: as the browser says.",
+    )
+
+
 class MemberForm(forms.Form):
     """A person to add."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.core.exceptions import BadRequest
@@ -13,6 +14,7 @@ from django_htmx.http import HttpResponseClientRefresh
 
 from apikeys import proxies
 from apikeys.models import Actor, Member, User, Via
+from apikeys.time_zones import UTC, find_zone
 
 if TYPE_CHECKING:
     from django_htmx.middleware import HtmxDetails
@@ -27,11 +29,16 @@ class ClientRequest(HttpRequest):
     htmx: HtmxDetails
 
 
-class MemberRequest(ClientRequest):
+class PersonRequest(ClientRequest):
+    """A request by somebody who is signed in."""
+
+    user: User
+
+
+class MemberRequest(PersonRequest):
     """A request for a page of an organization, by one of its members."""
 
     member: Member
-    user: User
 
 
 class ClientAddressMiddleware:
@@ -95,3 +102,14 @@ def actor(request: HttpRequest) -> Actor:
         address=getattr(request, "client_address", None),
         user_agent=request.META.get("HTTP_USER_AGENT", "")[:200],
     )
+
+
+def browser_zone(request: HttpRequest) -> ZoneInfo:
+    """Return the time zone that static/js/zone.js put into a cookie, UTC without one that exists."""
+    return find_zone(request.COOKIES.get("zone", "")) or UTC
+
+
+def zone_of(request: HttpRequest) -> ZoneInfo:
+    """Return the time zone in which whoever asks reads days and hours."""
+    chosen = find_zone(request.user.time_zone) if isinstance(request.user, User) else None
+    return chosen or browser_zone(request)

@@ -9,9 +9,10 @@ from typing import Any, Concatenate
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponseBase
+from django.utils import timezone
 from django.utils.cache import add_never_cache_headers, patch_vary_headers
 
-from apikeys.http import MemberRequest
+from apikeys.http import MemberRequest, PersonRequest, zone_of
 from apikeys.models import Member, Role, User
 
 type View = Callable[..., HttpResponseBase]
@@ -30,7 +31,8 @@ def role_required[**P, R: HttpResponseBase](
 ) -> Callable[[Callable[Concatenate[MemberRequest, P], R]], View]:
     """Let members of the organization in the path pass who have a role; to everybody else it is a 404.
 
-    The view gets ``request.member`` and no ``organization`` argument. Its response is never stored.
+    The view gets ``request.member`` and no ``organization`` argument; while it runs, the current time zone is the
+    member's. Its response is never stored.
     """
 
     def decorate(view: Callable[Concatenate[MemberRequest, P], R]) -> View:
@@ -42,7 +44,8 @@ def role_required[**P, R: HttpResponseBase](
             request.member = member
             if not Role(member.role).includes(role):
                 raise RoleRequired(role)
-            response = view(request, *args, **kwargs)
+            with timezone.override(zone_of(request)):
+                response = view(request, *args, **kwargs)
             add_never_cache_headers(response)
             patch_vary_headers(response, ["HX-Request"])
             return response
@@ -53,7 +56,9 @@ def role_required[**P, R: HttpResponseBase](
     return decorate
 
 
-def signed_in[**P, R: HttpResponseBase](*, because: str) -> Callable[[Callable[Concatenate[HttpRequest, P], R]], View]:
+def signed_in[**P, R: HttpResponseBase](
+    *, because: str
+) -> Callable[[Callable[Concatenate[PersonRequest, P], R]], View]:
     """Let everybody pass who is signed in: the page shows nothing of an organization."""
     return _declare(f"signed in: {because}", lambda view: view)
 

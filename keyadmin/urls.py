@@ -30,6 +30,7 @@ urlpatterns = [
     path("", home.home, name="home"),
     path("assets/style.css", home.stylesheet, name="stylesheet"),
     path("assets/script.js", home.script, name="script"),
+    path("settings", home.preferences, name="preferences"),
     path("accounts/", include([page for page in account_pages if page.name in ACCOUNT_PAGES])),
     # /<organization>/
     path("<slug:organization>/", home.organization_home, name="organization_home"),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models.functions import Lower
 from django.utils import timezone
 
 from apikeys.models.text import validate_line
+from apikeys.time_zones import find_zone
 
 
 class UserManager(BaseUserManager["User"]):
@@ -34,6 +36,8 @@ class User(AbstractBaseUser):
     name = models.CharField(max_length=100, blank=True, validators=[validate_line])
     is_active = models.BooleanField(default=True)
     date_joined = models.DateTimeField(default=timezone.now)
+    # Empty: as the browser says.
+    time_zone = models.CharField(max_length=64, blank=True)
 
     objects: ClassVar[UserManager] = UserManager()
 
@@ -56,3 +60,14 @@ class User(AbstractBaseUser):
         """One or two letters for the round picture."""
         words = self.label.replace("@", " ").replace(".", " ").split()
         return "".join(word[0] for word in words[:2]).upper()
+
+    def choose_time_zone(self, name: str) -> None:
+        """Set the zone in which the person reads days and hours; empty is what the browser says.
+
+        Raises ValidationError for a zone that does not exist.
+        """
+        zone = find_zone(name)
+        if zone is None and name:
+            raise ValidationError({"time_zone": [f"There is no time zone {name[:64]!r}. One is Europe/Berlin."]})
+        self.time_zone = zone.key if zone else ""
+        self.save(update_fields=["time_zone"])

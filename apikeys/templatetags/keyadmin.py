@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Any
 
@@ -76,7 +76,12 @@ def _utc(moment: datetime) -> str:
 
 
 def _exact(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%-d %b %Y, %H:%M:%S UTC")
+    """Write an instant in UTC and, where they differ, in the reader's time zone."""
+    told = moment.astimezone(UTC).strftime("%-d %b %Y, %H:%M:%S UTC")
+    zone = timezone.get_current_timezone_name()
+    if zone == "UTC":
+        return told
+    return f"{told}\n{timezone.localtime(moment).strftime('%-d %b %Y, %H:%M:%S')} {zone}"
 
 
 @register.filter
@@ -85,7 +90,7 @@ def ago(moment: datetime | None, nothing: str = "never") -> SafeString:
     if not moment:
         return format_html('<span class="faint">{}</span>', nothing)
     return format_html(
-        '<time datetime="{}" title="{}" data-local data-ago>{}</time>',
+        '<time datetime="{}" title="{}" data-ago>{}</time>',
         _utc(moment),
         _exact(moment),
         ago_words(moment, timezone.now()),
@@ -103,14 +108,20 @@ def day(moment: datetime | None, nothing: str = "Never") -> SafeString:
     """Write a moment as its day, with the year when it is not this one; `nothing` when there is none."""
     if not moment:
         return format_html('<span class="faint">{}</span>', nothing)
-    local = timezone.localtime(moment)
-    same_year = local.year == timezone.localtime().year
-    return format_html(
-        '<time datetime="{}" title="{}" data-local>{}</time>',
-        _utc(moment),
-        _exact(moment),
-        local.strftime("%-d %b" if same_year else "%-d %b %Y"),
-    )
+    return _day(moment, timezone.get_current_timezone())
+
+
+@register.filter
+def expiry_day(moment: datetime) -> SafeString:
+    """Write the day on which a key expires: in UTC, as it was chosen."""
+    return _day(moment, UTC)
+
+
+def _day(moment: datetime, zone: tzinfo) -> SafeString:
+    local = moment.astimezone(zone)
+    same_year = local.year == timezone.now().astimezone(zone).year
+    written = local.strftime("%-d %b" if same_year else "%-d %b %Y")
+    return format_html('<time datetime="{}" title="{}">{}</time>', _utc(moment), _exact(moment), written)
 
 
 @register.simple_tag
@@ -119,7 +130,7 @@ def expiry(key: ApiKey) -> SafeString:
     if key.revoked_at:
         return format_html('<span class="faint" title="{}">—</span>', "Revoked: the expiry does not matter any more")
     if key.expires_at:
-        return day(key.expires_at)
+        return expiry_day(key.expires_at)
     told = "Never expires: only a revocation ends this key"
     return format_html('<span class="never" title="{}">{}Never</span>', told, icon("infinity", 14))
 

@@ -1,13 +1,20 @@
 """The way in, and what every page needs."""
 
+from django.contrib import messages
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_safe
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_safe
 
 from apikeys.assets import bundle
-from apikeys.http import MemberRequest
+from apikeys.forms import PreferencesForm, add_verb_errors
+from apikeys.http import MemberRequest, PersonRequest, browser_zone, zone_of
 from apikeys.models import Member, Role
 from apikeys.permissions import public, role_required, signed_in
+from apikeys.time_zones import zone_names
+from apikeys.views.pages import form_status
 
 YEAR = 365 * 24 * 3600
 
@@ -20,6 +27,31 @@ def home(request: HttpRequest) -> HttpResponse:
     if member is None:
         return render(request, "apikeys/no_organization.html", {"user": request.user})
     return redirect("key_list", member.organization.slug)
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+@signed_in(because="it is about the person alone, and shows nothing of an organization")
+def preferences(request: PersonRequest) -> HttpResponse:
+    """Let a person choose the time zone of their pages."""
+    initial = {"time_zone": request.user.time_zone}
+    form = PreferencesForm(request.POST if request.method == "POST" else None, initial=initial)
+    if form.is_valid():
+        try:
+            request.user.choose_time_zone(form.cleaned_data["time_zone"])
+        except ValidationError as error:
+            add_verb_errors(form, error)
+        else:
+            messages.success(request, f"Saved. Days and hours are in {zone_of(request).key}.")
+            return redirect("preferences")
+    context = {
+        "form": form,
+        "zones": zone_names(),
+        "browser_zone": browser_zone(request).key,
+        "zone": zone_of(request).key,
+        "now": timezone.localtime(timezone=zone_of(request)),
+    }
+    return render(request, "apikeys/preferences.html", context, status=form_status(form))
 
 
 @require_safe

@@ -31,6 +31,7 @@ PAGES = {
     "sign-out": ("viewer", "/accounts/logout/"),
     "reauthenticate": ("viewer", "/accounts/reauthenticate/"),
     "password-change": ("viewer", "/accounts/password/change/"),
+    "preferences": ("viewer", "/settings"),
     "no-organization": ("nowhere", "/"),
     "keys": ("operator", "/acme/keys/"),
     "keys-of-a-viewer": ("viewer", "/acme/keys/"),
