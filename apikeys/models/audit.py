@@ -25,6 +25,7 @@ class AuditAction(models.TextChoices):
     KEY_ISSUE = "key.issue", "issued the key"
     KEY_SHOW = "key.show", "saw the full key"
     KEY_EDIT = "key.edit", "edited the key"
+    KEY_NARROW = "key.narrow", "took scopes from the key"
     KEY_PAUSE = "key.pause", "paused the key"
     KEY_RESUME = "key.resume", "resumed the key"
     KEY_REVOKE = "key.revoke", "revoked the key"

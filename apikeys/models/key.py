@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar, NamedTuple, Self
@@ -523,6 +523,27 @@ class ApiKey(models.Model):
                 ]
             )
             self._record(AuditAction.KEY_EDIT, by, changes)
+
+    def narrow(self, scopes: Collection[str], *, by: Actor, version: int) -> None:
+        """Take some scopes from the key, by name.
+
+        Raises KeyRevokedError, StaleKeyError when ``version`` is not the current one or a scope is not the key's, and
+        ValidationError when none is named or none would be left.
+        """
+        with transaction.atomic():
+            Organization.objects.select_for_update().get(pk=self.organization_id)
+            current = self._lock()
+            before = current.scope_names
+            if version != current.version or not set(scopes) <= set(before):
+                raise StaleKeyError
+            kept = [scope for scope in current.scopes.all() if scope.name not in scopes]
+            if len(kept) in {0, len(before)}:
+                raise ValidationError({"scopes": ["Choose at least one scope, and leave the key at least one."]})
+            current.scopes.set(kept)
+            current.version += 1
+            current.save(update_fields=["version"])
+            after = sorted(scope.name for scope in kept)
+            self._record(AuditAction.KEY_NARROW, by, difference({"scopes": before}, {"scopes": after}))
 
     def hand_over(self, owner: Member, *, by: Actor) -> None:
         """Give the key another owner, whatever its status."""

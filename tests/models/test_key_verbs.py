@@ -158,6 +158,32 @@ def test_an_edit_of_an_older_version_is_refused(organization):
     assert ApiKey.objects.get(pk=key.pk).name == "first"
 
 
+def test_narrowing_takes_scopes_away_and_records_which(organization):
+    key = make_key(organization, scopes=["orders:read", "orders:write"]).key
+    key.narrow(["orders:write"], by=BY, version=1)
+    current = ApiKey.objects.get(pk=key.pk)
+    assert (current.scope_names, current.version) == (["orders:read"], 2)
+    entry = AuditEntry.objects.get(key_id=key.pk, action=AuditAction.KEY_NARROW)
+    assert entry.changes == {"scopes": [["orders:read", "orders:write"], ["orders:read"]]}
+
+
+@pytest.mark.parametrize(
+    ("scopes", "version", "error"),
+    [
+        (["orders:write"], 2, StaleKeyError),
+        (["orders:delete"], 1, StaleKeyError),
+        ([], 1, ValidationError),
+        (["orders:read", "orders:write"], 1, ValidationError),
+    ],
+)
+def test_narrowing_that_is_stale_or_leaves_nothing_changes_nothing(organization, scopes, version, error):
+    key = make_key(organization, scopes=["orders:read", "orders:write"]).key
+    with pytest.raises(error):
+        key.narrow(scopes, by=BY, version=version)
+    assert ApiKey.objects.get(pk=key.pk).scope_names == ["orders:read", "orders:write"]
+    assert AuditAction.KEY_NARROW not in actions(key)
+
+
 def test_an_expiry_that_has_passed_may_stay_when_something_else_is_edited(organization):
     key = make_key(organization, expires_at=timezone.now() + timedelta(seconds=0.2)).key
     past = timezone.now() - timedelta(days=1)
@@ -186,6 +212,7 @@ def test_a_revoked_key_refuses_every_verb(organization):
     for verb in (
         lambda: stored.revoke(reason=RevocationReason.OTHER, by=BY),
         lambda: stored.edit(stored.terms, by=BY),
+        lambda: stored.narrow(["orders:read"], by=BY, version=1),
         lambda: stored.pause(by=BY),
         lambda: stored.resume(by=BY),
         lambda: stored.regenerate(by=BY),
