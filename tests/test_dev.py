@@ -1,5 +1,6 @@
 """./dev answers a wrong call at once, before it installs anything."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -46,3 +47,10 @@ def test_a_wrong_call_says_what_is_wrong(arguments: list[str], words: str) -> No
     told = dev(*arguments)
     assert told.returncode != 0
     assert words in told.stderr
+
+
+def test_bench_hands_on_to_the_program_named() -> None:
+    told = subprocess.run(
+        [DEV, "bench", "replay", "--help"], check=False, env=os.environ, capture_output=True, text=True, timeout=120
+    )
+    assert told.stdout.startswith("usage: replay.py"), told.stderr
