@@ -16,6 +16,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qs
@@ -51,6 +52,7 @@ _STATUS: Final = {
     Outcome.NETWORK_DENIED: HTTPStatus.FORBIDDEN,
     Outcome.RATE_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
 }
+_STATUS_LINES: Final = {status: f"{status.value} {status.phrase}" for status in HTTPStatus}
 _BODY_FIELDS: Final = ("key", "scope", "address", "user_agent", "method", "path")
 
 log = logging.getLogger(__name__)
@@ -93,7 +95,7 @@ def mount(django: Application) -> Application:
 def _send(environ: Environ, start_response: StartResponse, reply: Reply) -> Iterable[bytes]:
     kind = reply.kind or ("application/json" if reply.body[:1] == b"{" else "text/plain; charset=utf-8")
     start_response(
-        f"{reply.status.value} {reply.status.phrase}",
+        _STATUS_LINES[reply.status],
         [
             ("Content-Type", kind),
             ("Content-Length", str(len(reply.body))),
@@ -235,7 +237,13 @@ def _credential(environ: Environ) -> str:
 
 def _scope_asked(environ: Environ) -> str:
     """Return the scope that the gateway's route needs, from its address, which no client can change."""
-    asked = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
+    return _scope_of(environ.get("QUERY_STRING", ""))
+
+
+# A gateway's routes ask for the same few scopes again and again.
+@lru_cache(1024)
+def _scope_of(query: str) -> str:
+    asked = parse_qs(query, keep_blank_values=True)
     if unknown := sorted(set(asked) - {"scope"}):
         raise BadRequestError({redact(unknown[0])[:50]: "is not a parameter; there is only scope."})
     values = asked.get("scope", [])
@@ -263,6 +271,8 @@ def _text(environ: Environ, name: str, most: int) -> str:
 def _decoded(raw: str, most: int) -> str:
     """Return a text of WSGI as people wrote it: UTF-8 where it is, no control characters, cut at a length."""
     raw = raw[: 4 * most]
+    if raw.isascii() and raw.isprintable():
+        return redact(raw)[:most]
     try:
         text = raw.encode("latin-1").decode("utf-8", "replace")
     except UnicodeEncodeError:

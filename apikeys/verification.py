@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import ipaddress
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple, cast
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError, connection
 
 from apikeys import key_secret, ledger
+from apikeys.group_commit import GroupAbortedError, GroupCommit
 from apikeys.key_secret import KeySecret
-from apikeys.ledger import KeyRecord, RequestRecord, Taken
+from apikeys.ledger import Entry, KeyRecord, RequestRecord, Taken
 from apikeys.models import Outcome, RateLimit, Status
 from apikeys.models.key import status_at
 from apikeys.proxies import is_in, parse_address
@@ -70,43 +72,86 @@ def verify(presented: Presented) -> Verdict:
     if secret is None:
         return Verdict(Outcome.MALFORMED)
     try:
-        key = _read_key(secret.public_id, presented.organization)
-        return _judge(key, secret, presented) if key else Verdict(Outcome.UNKNOWN)
-    except (DatabaseError, InterfaceError) as error:
-        # The next request of this thread gets a new connection.
-        connection.close()
+        return _groups.submit(_Request(presented, secret))
+    except (DatabaseError, InterfaceError, GroupAbortedError) as error:
         raise StoreUnavailableError from error
 
 
-def _read_key(public_id: str, organization: str) -> KeyRecord | None:
-    """Read a key, once more when the thread's connection died since it was last used, as at a restart of PostgreSQL.
+class _Request(NamedTuple):
+    presented: Presented
+    secret: KeySecret
 
-    Only reading is repeated: of a write that failed nobody knows whether it was committed.
+
+def _judge_group(requests: Sequence[_Request]) -> list[Verdict]:
+    """Judge and record the requests of one moment together: one reading, one transaction."""
+    verdicts: list[Verdict | None] = [None] * len(requests)
+    try:
+        with _retried(_begin_group):
+            while waiting := [number for number, verdict in enumerate(verdicts) if verdict is None]:
+                for number, verdict in zip(waiting, _judge([requests[n] for n in waiting]), strict=True):
+                    verdicts[number] = verdict
+    except (DatabaseError, InterfaceError):
+        # The next group of this thread gets a new connection.
+        connection.close()
+        raise
+    return cast(list[Verdict], verdicts)
+
+
+def _judge(requests: Sequence[_Request]) -> list[Verdict | None]:
+    """Return a verdict for each, None where the key was changed meanwhile."""
+    public_ids = {request.secret.public_id for request in requests}
+    keys = _retried(lambda: ledger.read_keys(public_ids))
+    judged = [_entry(request, keys.get(request.secret.public_id)) for request in requests]
+    taken = iter(ledger.write([entry for entry in judged if entry is not None]))
+    return [_verdict(entry, next(taken)) if entry else Verdict(Outcome.UNKNOWN) for entry in judged]
+
+
+def _begin_group() -> ExitStack:
+    group = ExitStack()
+    group.enter_context(ledger.group())
+    return group
+
+
+def _retried[T](do: Callable[[], T]) -> T:
+    """Do what a group begins with, once more when the thread's connection died since it was last used.
+
+    So a restart of PostgreSQL costs nobody a request. Only what writes nothing is repeated: of a write that failed
+    nobody knows whether it was committed.
     """
     was_open = connection.connection is not None
     try:
-        return ledger.read_key(public_id, organization)
-    except (OperationalError, InterfaceError, ProgrammingError):
-        if not was_open:
+        return do()
+    except (OperationalError, InterfaceError, ProgrammingError) as error:
+        # An OperationalError of SQLite tells of a lock or a full disk, not of a lost connection.
+        is_lost = connection.vendor != "sqlite" or not isinstance(error, OperationalError)
+        if not was_open or connection.in_atomic_block or not is_lost:
             raise
         connection.close()
-        return ledger.read_key(public_id, organization)
+        return do()
 
 
-def _judge(key: KeyRecord, secret: KeySecret, presented: Presented) -> Verdict:
+def _entry(request: _Request, key: KeyRecord | None) -> Entry | None:
+    """Return what is to be written of a request, None when its organization has no such key."""
+    presented = request.presented
+    if key is None or key.organization != presented.organization:
+        return None
     now = datetime.now(UTC)
-    request = RequestRecord(
+    record = RequestRecord(
         now, presented.address, presented.user_agent, presented.method, presented.path, presented.scope
     )
-    outcome = decide(key, secret, presented, now, settings.KEY_PEPPERS)
-    if outcome is Outcome.UNKNOWN:
-        ledger.record_guess(key, request)
-        return Verdict(outcome)
-    if outcome is Outcome.VALID and key.limit:
-        quota = _quota(key.limit, ledger.take_and_record(key, key.limit, request))
-        return Verdict(Outcome.RATE_LIMITED if quota.retry_after else outcome, key, quota)
-    ledger.record(key, request, outcome)
-    return Verdict(outcome, key)
+    outcome = decide(key, request.secret, presented, now, settings.KEY_PEPPERS)
+    return Entry(key, record, outcome, key.limit if outcome is Outcome.VALID else None)
+
+
+def _verdict(entry: Entry, taken: Taken | None) -> Verdict | None:
+    if entry.outcome is Outcome.UNKNOWN:
+        return Verdict(entry.outcome)
+    if entry.limit is None or taken is None:
+        return Verdict(entry.outcome, entry.key)
+    if taken.is_outdated:
+        return None
+    quota = _quota(entry.limit, taken)
+    return Verdict(entry.outcome if taken.passes else Outcome.RATE_LIMITED, entry.key, quota)
 
 
 def decide(
@@ -142,3 +187,7 @@ def _quota(limit: RateLimit, taken: Taken) -> Quota:
         reset=max(0, math.ceil(taken.ahead.total_seconds())),
         retry_after=0 if taken.passes else max(1, math.ceil(-room.total_seconds())),
     )
+
+
+# While one group waits for the disk, the next is read and judged.
+_groups: Final[GroupCommit[_Request, Verdict]] = GroupCommit(_judge_group, lanes=2)

@@ -30,7 +30,7 @@ LAYERS = [
     {"verification"},
     {"ledger"},
     {"models"},
-    {"key_secret", "proxies", "logs", "connections", "group_commit", "time_zones"},
+    {"key_secret", "proxies", "logs", "connections", "group_commit", "pipeline", "time_zones"},
 ]
 MODELS = ["usage", "key", "catalogue", "organization", "user", "audit", "text"]
 

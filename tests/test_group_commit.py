@@ -119,3 +119,27 @@ def test_the_group_of_a_stopped_leader_is_told_so():
         assert first.result() == 0
         errors = [type(other.exception(timeout=5)) for other in others]
     assert sorted(error.__name__ for error in errors) == [GroupAbortedError.__name__, "SystemExit"]
+
+
+def test_two_lanes_write_two_groups_at_the_same_time_and_never_three():
+    at_once, most, mutex = 0, 0, threading.Lock()
+    both = threading.Barrier(2, timeout=10)
+
+    def write(group):
+        nonlocal at_once, most
+        with mutex:
+            at_once += 1
+            most = max(most, at_once)
+        if {1, 2} & set(group):
+            both.wait()
+        time.sleep(0.002)
+        with mutex:
+            at_once -= 1
+        return group
+
+    commits = GroupCommit(write, lanes=2)
+    with ThreadPoolExecutor(12) as pool:
+        # Each waits for the other: they end only when both are written at once.
+        assert list(pool.map(commits.submit, [1, 2])) == [1, 2]
+        assert list(pool.map(commits.submit, range(3, 300))) == list(range(3, 300))
+    assert most == 2

@@ -10,7 +10,7 @@ from django.db import connection
 from django.utils import timezone
 
 from apikeys import key_secret
-from apikeys.ledger import read_key
+from apikeys.ledger import read_keys
 from apikeys.models import (
     Actor,
     ApiKey,
@@ -117,11 +117,11 @@ def make_text_with_one_wrong_character():
     return text[:-1] + ("A" if text[-1] != "A" else "B")
 
 
-def test_a_verification_takes_two_statements_and_a_transaction(organization):
+def test_a_verification_takes_at_most_three_statements_and_a_transaction(organization):
     few = make_key(organization).secret
     many = make_key(organization, scopes=[scope.name for scope in organization.scopes.all()]).secret
     limited = make_key(organization, rate_limit=RateLimit(100, 1, 100)).secret
-    most = {"postgresql": 2, "sqlite": 7}[connection.vendor]
+    most = {"postgresql": 3, "sqlite": 7}[connection.vendor]
     for secret in (few, many, limited):
         for _ in range(2):
             with counted_statements() as statements:
@@ -141,7 +141,7 @@ def test_a_busy_keys_activity_is_not_written_at_every_request(organization):
 
 def test_decide_asks_nobody(organization):
     key, secret = make_key(organization)
-    loaded = read_key(key.public_id, organization.slug)
+    loaded = read_keys([key.public_id])[key.public_id]
     with counted_statements() as statements:
         outcome = decide(loaded, secret, present(organization, secret), timezone.now(), settings.KEY_PEPPERS)
     assert outcome is Outcome.VALID

@@ -659,6 +659,8 @@ class KeyActivity(models.Model):
     last_address = models.GenericIPAddressField(null=True)
     # The theoretical arrival time of GCRA, when the limit's bucket would be empty again: microseconds since 1970.
     limited_until = models.BigIntegerField(null=True)
+    # The version of the key whose limit wrote that.
+    limited_by_version = models.PositiveIntegerField(null=True)
 
     class Meta:
         verbose_name_plural = "key activities"
