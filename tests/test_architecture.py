@@ -32,7 +32,8 @@ LAYERS = [
     {"models"},
     {"key_secret", "proxies", "logs", "connections", "group_commit", "pipeline", "time_zones"},
 ]
-MODELS = ["usage", "key", "catalogue", "organization", "user", "audit", "text"]
+MODELS = ["organization_usage", "rollup", "rhythm", "counting", "watermark", "series", "usage", "counting_sql", "job"]
+MODELS += ["key", "catalogue", "organization", "user", "audit", "recording", "text"]
 
 
 def imports_of(path):
