@@ -20,6 +20,7 @@ LAYERS = [
         "exports",
         "csv_export",
         "json_export",
+        "attention",
         "paging",
         "assets",
         "demo",
@@ -110,7 +111,7 @@ def test_every_view_says_who_may_see_it_and_has_one_name(route, pattern):
 
 def test_each_page_has_a_template_of_its_name():
     stems = {path.stem for path in (ROOT / "templates/apikeys").glob("*.html")}
-    without = {"home", "stylesheet", "script", "organization_home", "key_find", "key_export", "audit_export"}
+    without = {"home", "stylesheet", "script", "key_find", "key_export", "audit_export"}
     shared = {
         "key_create": "key_form",
         "key_edit": "key_form",

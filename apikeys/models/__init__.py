@@ -2,7 +2,7 @@
 
 from apikeys.models.audit import Actor, AuditAction, AuditEntry, Via
 from apikeys.models.catalogue import Environment, EnvironmentKind, InUseError, Scope
-from apikeys.models.job import JobRun
+from apikeys.models.job import JobRun, Recording, RecordingState
 from apikeys.models.key import (
     AlreadyIssuedError,
     ApiKey,
@@ -70,6 +70,8 @@ __all__ = [
     "OwnsKeysError",
     "RankKind",
     "RateLimit",
+    "Recording",
+    "RecordingState",
     "RevocationReason",
     "Role",
     "Scope",

@@ -36,7 +36,7 @@ def roll_up(now: datetime | None = None) -> Iterator[datetime]:
     until = complete_until(now)
     while (hours := _count_next(until)) is not None:
         yield from hours
-    while hours := _count_late():
+    while hours := count_late():
         yield from hours
     _settle()
 
@@ -77,8 +77,8 @@ def _count_next(until: datetime) -> list[datetime] | None:
         return [hour] if counted else []
 
 
-def _count_late() -> list[datetime]:
-    """Count again, for some keys, a day in which some events came late; empty when there is none."""
+def count_late() -> list[datetime]:
+    """Count again, for some keys, a day in which events came late; return its hours, none when nothing is left."""
     with transaction.atomic(), connection.cursor() as cursor:
         mark = UsageWatermark.locked()
         if mark.until is None:
@@ -95,7 +95,7 @@ def _count_late() -> list[datetime]:
             counter.forget(day, end, keys)
             counter.add(day, end, keys)
         else:
-            counter.add_and_remove(day, end, keys)
+            counter.add_and_remove(day, end, keys, mark.removing_up_to)
         counter.recount_organizations(day, end, keys)
         counter.run(sql.RHYTHM, keys, now=timezone.now())
         if end == day + DAY:
@@ -184,20 +184,26 @@ class _Counter:
         self.run(sql.FORGET_HOURS, keys, since=since, until=until)
         self.run(sql.FORGET_DAY, keys, day=since.date())
 
-    def add(self, since: datetime, until: datetime, keys: Sequence[int] | None = None) -> int:
+    def add(
+        self, since: datetime, until: datetime, keys: Sequence[int] | None = None, events: str = "apikeys_usageevent"
+    ) -> int:
         """Count events and add them to what was counted; return how many rows of hours they make."""
-        rows = self.run(sql.HOURS, keys, parts=_EVENTS, since=since, until=until)
+        rows = self.run(sql.HOURS, keys, parts={"events": events}, since=since, until=until)
         if rows:
             for dimension in sql.VALUES:
-                parts = _EVENTS | {"dimension": dimension, "value": sql.value_sql(dimension)}
+                parts = {"events": events, "dimension": dimension, "value": sql.value_sql(dimension)}
                 self.run(sql.DAY, keys, parts=parts, since=since, until=until, day=since.date())
         return rows
 
-    def add_and_remove(self, since: datetime, until: datetime, keys: Sequence[int]) -> None:
-        """Count events of a time whose raw events were removed, and remove them as well."""
+    def add_and_remove(self, since: datetime, until: datetime, keys: Sequence[int], after: int | None) -> None:
+        """Count events of a time whose raw events end, and remove them as well.
+
+        On SQLite those with a row id up to ``after`` were counted, and are being removed by somebody else.
+        """
         if connection.vendor == "sqlite":
-            self.add(since, until, keys)
-            self.run(sql.FORGET_EVENTS, keys, since=since, until=until)
+            newer = f"(SELECT * FROM apikeys_usageevent WHERE rowid > {after or 0})"  # noqa: S608 - a number
+            self.add(since, until, keys, newer)
+            self.run(sql.FORGET_EVENTS, keys, since=since, until=until, after=after or 0)
         else:
             # One statement, so that it removes what it counts and nothing that came meanwhile.
             self.run(sql.add_and_remove(), keys, since=since, until=until, day=since.date())
@@ -213,9 +219,6 @@ class _Counter:
         """Keep of a complete day the busiest values, and the sum of the others."""
         if self.run(sql.FOLD, day=day.date()) > 0:
             self.run(sql.FORGET_FOLDED, day=day.date())
-
-
-_EVENTS: Final = {"events": "apikeys_usageevent"}
 
 
 def _adapted(value: object) -> object:

@@ -123,7 +123,9 @@ def add_and_remove() -> str:
 
 FORGET_HOURS: Final = "DELETE FROM apikeys_usagehour WHERE hour >= %(since)s AND hour < %(until)s {of_keys}"
 FORGET_DAY: Final = "DELETE FROM apikeys_usageday WHERE day = %(day)s {of_keys}"
-FORGET_EVENTS: Final = "DELETE FROM apikeys_usageevent WHERE at >= %(since)s AND at < %(until)s {of_keys}"
+FORGET_EVENTS: Final = (
+    "DELETE FROM apikeys_usageevent WHERE at >= %(since)s AND at < %(until)s AND rowid > %(after)s {of_keys}"
+)
 
 # At the end of a day: what was kept in each of its hours may be more than is kept of a day.
 _RANKED_VALUES: Final = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import ClassVar, Final
 
@@ -12,9 +13,10 @@ from django.utils import timezone
 
 from apikeys.key_secret import redact
 
+CHECK: Final = "check_recording"
 # A job is late when it has not succeeded for so long: its interval in deploy/, and some time to run.
 LATE_AFTER: Final = {
-    "check_recording": timedelta(minutes=20),
+    CHECK: timedelta(minutes=20),
     "roll_up_usage": timedelta(hours=2, minutes=15),
     "flag_keys": timedelta(hours=26),
     "prune_usage": timedelta(hours=26),
@@ -31,10 +33,14 @@ class JobRunQuerySet(models.QuerySet["JobRun"]):
         run = self.create(job=job, started_at=timezone.now())
         try:
             yield run
+        except SystemExit as end:
+            # A status is an answer: flag_keys ends with 3 when it found something.
+            run.finish(error="" if end.code != 1 else "ended with status 1")
+            raise
         except BaseException as error:
             # Of a database that fails nothing can be kept there.
             with suppress(DatabaseError, InterfaceError):
-                run.finish(error=redact(f"{type(error).__name__}: {error}".strip()))
+                run.finish(error=redact(str(error).strip() or type(error).__name__))
             raise
         run.finish()
 
@@ -57,6 +63,40 @@ class JobRunQuerySet(models.QuerySet["JobRun"]):
             .order_by()
         )
         return [job for job, limit in LATE_AFTER.items() if job not in done or done[job] < now - limit]
+
+    def recording(self, now: datetime | None = None) -> Recording:
+        """Return whether requests are recorded, as far as check_recording knows."""
+        now = now or timezone.now()
+        runs = self.filter(job=CHECK, finished_at__isnull=False).order_by("-finished_at", "-pk")
+        newest = runs.first()
+        if newest is None:
+            return Recording(RecordingState.UNKNOWN)
+        works = newest if not newest.error else runs.filter(error="").first()
+        worked_at = works.finished_at if works else None
+        if newest.error:
+            return Recording(RecordingState.STOPPED, newest.finished_at, worked_at, newest.error)
+        is_late = newest.finished_at is None or newest.finished_at < now - LATE_AFTER[CHECK]
+        return Recording(
+            RecordingState.UNKNOWN if is_late else RecordingState.WORKS, newest.finished_at, worked_at, newest.done
+        )
+
+
+class RecordingState(models.TextChoices):
+    """Whether requests are recorded."""
+
+    WORKS = "works", "works"
+    STOPPED = "stopped", "has stopped"
+    UNKNOWN = "unknown", "was not checked lately"
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What the last self-check found, and when; ``worked_at`` is the last time that it found all well."""
+
+    state: RecordingState
+    checked_at: datetime | None = None
+    worked_at: datetime | None = None
+    words: str = ""
 
 
 class JobRun(models.Model):
