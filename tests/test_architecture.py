@@ -26,7 +26,7 @@ LAYERS = [
         "demo",
         "templatetags",
     },
-    {"gateway", "charts", "checks", "apps", "flagging"},
+    {"gateway", "charts", "checks", "apps", "flagging", "retention", "partitions", "self_check"},
     {"metrics", "readiness"},
     {"verification"},
     {"ledger"},

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -290,9 +291,9 @@ def test_days_are_those_of_the_zone(key, zone):
 def test_a_day_of_clock_change_is_23_or_25_hours_long():
     tz = ZoneInfo("Europe/Berlin")
     steps = edges(datetime(2026, 10, 24, tzinfo=tz), DAY, 3, tz)
-    assert [(later - earlier) // HOUR for earlier, later in zip(steps, steps[1:], strict=False)] == [24, 25, 24]
+    assert [(later - earlier) // HOUR for earlier, later in pairwise(steps)] == [24, 25, 24]
     steps = edges(datetime(2026, 3, 28, tzinfo=tz), DAY, 3, tz)
-    assert [(later - earlier) // HOUR for earlier, later in zip(steps, steps[1:], strict=False)] == [24, 23, 24]
+    assert [(later - earlier) // HOUR for earlier, later in pairwise(steps)] == [24, 23, 24]
 
 
 def test_thirteen_months_end_with_the_running_one():
@@ -373,7 +374,7 @@ def _check_key(key, mine, first, tz):
     assert UsageHour.objects.by_outcome(key, first) == counted
     borders = RANGES["30d"].edges(timezone.now(), tz)
     series = UsageHour.objects.series_between(key, borders)
-    for position, (begin, end) in enumerate(zip(borders, borders[1:], strict=False)):
+    for position, (begin, end) in enumerate(pairwise(borders)):
         expected = Counter(outcome for _, at, outcome, _ in mine if begin <= at < end)
         assert {name: values[position] for name, values in series.counts.items() if values[position]} == expected
     midnight = floor_day(first)
@@ -407,7 +408,8 @@ def test_an_hour_is_counted_by_its_index_and_not_by_reading_every_event(key):
         if connection.vendor == "postgresql":
             cursor.execute("SET LOCAL enable_seqscan = off")
         cursor.execute(
-            f"{explain} SELECT key_id, outcome, COUNT(*) FROM apikeys_usageevent WHERE at >= %s AND at < %s GROUP BY 1, 2",
+            f"{explain} SELECT key_id, outcome, COUNT(*) FROM apikeys_usageevent "
+            "WHERE at >= %s AND at < %s GROUP BY 1, 2",
             [since, until],
         )
         plan = "\n".join(str(row) for row in cursor.fetchall())

@@ -49,8 +49,12 @@ def _words(pruned: Pruned) -> str:
     if pruned.events_from is None:
         return "Nothing is rolled up yet, so no requests were removed."
     if pruned.days or pruned.events:
-        removed = f"{pruned.days:,} days of" if pruned.days else f"{pruned.events:,}"
-        words = f"Removed {removed} requests; those from {pruned.events_from} (UTC) on are kept."
+        what = _counted(pruned.days, "day") + " of requests" if pruned.days else _counted(pruned.events, "request")
+        words = f"Removed {what}; those from {pruned.events_from} (UTC) on are kept."
     else:
         words = f"No requests are older than {pruned.events_from} (UTC)."
-    return f"{words} Removed {pruned.roll_ups:,} old counts." if pruned.roll_ups else words
+    return f"{words} Removed {_counted(pruned.roll_ups, 'old count')}." if pruned.roll_ups else words
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
