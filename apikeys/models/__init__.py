@@ -2,6 +2,7 @@
 
 from apikeys.models.audit import Actor, AuditAction, AuditEntry, Via
 from apikeys.models.catalogue import Environment, EnvironmentKind, InUseError, Scope
+from apikeys.models.evidence import Habit, KeyEvidence, Recent, ScopeEvidence
 from apikeys.models.job import JobRun
 from apikeys.models.key import (
     AlreadyIssuedError,
@@ -31,7 +32,7 @@ from apikeys.models.recording import UsageWatermark
 from apikeys.models.rhythm import KeyRhythm
 from apikeys.models.rollup import Dimension, UsageDay, UsageHour, UsageValue, UsageValues
 from apikeys.models.series import RANGES, UsageRange, UsageSeries
-from apikeys.models.usage import Caller, KeyEvidence, Outcome, UsageEvent
+from apikeys.models.usage import Outcome, UsageEvent
 from apikeys.models.user import User
 from apikeys.models.watermark import LateHour
 
@@ -44,11 +45,11 @@ __all__ = [
     "AuditEntry",
     "BusiestKey",
     "BusyKey",
-    "Caller",
     "Dimension",
     "Environment",
     "EnvironmentKind",
     "EnvironmentUsage",
+    "Habit",
     "InUseError",
     "IssuedKey",
     "JobRun",
@@ -70,9 +71,11 @@ __all__ = [
     "OwnsKeysError",
     "RankKind",
     "RateLimit",
+    "Recent",
     "RevocationReason",
     "Role",
     "Scope",
+    "ScopeEvidence",
     "StaleKeyError",
     "Status",
     "UsageDay",
