@@ -32,8 +32,7 @@ LAYERS = [
     {"models"},
     {"key_secret", "proxies", "logs", "connections", "group_commit", "pipeline", "time_zones"},
 ]
-MODELS = ["organization_usage", "rollup", "rhythm", "counting", "watermark", "series", "usage", "counting_sql", "job"]
-MODELS += ["key", "catalogue", "organization", "user", "audit", "recording", "text"]
+MODELS = ["usage", "key", "catalogue", "organization", "user", "audit", "text"]
 
 
 def imports_of(path):
