@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from django.http import StreamingHttpResponse
 
+from apikeys.http import download
+
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -15,14 +17,7 @@ class _Echo:
 
 def csv_response(file_name: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> StreamingHttpResponse:
     """Return a CSV download (UTF-8, RFC 4180) of a header and rows."""
-    return StreamingHttpResponse(
-        _lines(header, rows),
-        content_type="text/csv; charset=utf-8",
-        headers={
-            "Content-Disposition": f'attachment; filename="{file_name}"',
-            "X-Content-Type-Options": "nosniff",
-        },
-    )
+    return download(file_name, "text/csv; charset=utf-8", _lines(header, rows))
 
 
 def defuse(cell: object) -> object:

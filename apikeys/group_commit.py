@@ -54,12 +54,12 @@ class GroupCommit[E, R]:
         if mine.group is None:
             mine.wake.acquire()
         if mine.group is not None:
-            self._lead(mine, mine.group)
+            self._lead(mine.group)
         if mine.error is not None:
             raise mine.error
         return mine.result  # type: ignore[return-value] # set when there is no error
 
-    def _lead(self, leader: _Waiting[E, R], group: list[_Waiting[E, R]]) -> None:
+    def _lead(self, group: list[_Waiting[E, R]]) -> None:
         try:
             results = self._write([waiting.entry for waiting in group])
             for waiting, result in zip(group, results, strict=True):
@@ -69,9 +69,9 @@ class GroupCommit[E, R]:
                 waiting.error = error
         finally:
             self._hand_over()
-            for waiting in group:
-                if waiting is not leader:
-                    waiting.wake.release()
+            # The first is who leads.
+            for waiting in group[1:]:
+                waiting.wake.release()
 
     def _hand_over(self) -> None:
         with self._mutex:

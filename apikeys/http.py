@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.core.exceptions import BadRequest
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import reverse
 from django_htmx.http import HttpResponseClientRefresh
 
@@ -113,3 +113,15 @@ def zone_of(request: HttpRequest) -> ZoneInfo:
     """Return the time zone in which whoever asks reads days and hours."""
     chosen = find_zone(request.user.time_zone) if isinstance(request.user, User) else None
     return chosen or browser_zone(request)
+
+
+def download(file_name: str, content_type: str, content: Iterator[str]) -> StreamingHttpResponse:
+    """Return a file to be saved, sent as its content comes."""
+    return StreamingHttpResponse(
+        content,
+        content_type=content_type,
+        headers={
+            "Content-Disposition": f'attachment; filename="{file_name}"',
+            "X-Content-Type-Options": "nosniff",
+        },
+    )

@@ -5,17 +5,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from django.http import StreamingHttpResponse
 
+from apikeys.http import download
+
 
 def json_response(file_name: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> StreamingHttpResponse:
     """Return a JSON download (RFC 8259) of rows as objects, with the header's names for their values."""
-    return StreamingHttpResponse(
-        _lines(header, rows),
-        content_type="application/json",
-        headers={
-            "Content-Disposition": f'attachment; filename="{file_name}"',
-            "X-Content-Type-Options": "nosniff",
-        },
-    )
+    return download(file_name, "application/json", _lines(header, rows))
 
 
 def _lines(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:

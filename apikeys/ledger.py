@@ -105,6 +105,8 @@ def write(entries: Sequence[Entry]) -> list[Taken | None]:
 
     A wrong secret (Outcome.UNKNOWN) is written once a minute and caller, however often it is presented.
     """
+    if not entries:
+        return []
     database = _database()
     # In the order of keys: two processes that write the same keys wait for one another, never in a circle.
     order = sorted(range(len(entries)), key=lambda number: entries[number].key.id)
@@ -308,8 +310,7 @@ def _postgresql_write(database: BaseDatabaseWrapper, writes: Sequence[_Write]) -
     calls, takes = _calls(writes)
     with database.wrap_database_errors:
         results = pipeline.run(database.connection, calls)
-    taken = dict.fromkeys(range(len(writes)))
-    return [*(taken | {number: _taken(results[position][0]) for number, position in takes.items()}).values()]
+    return [_taken(results[takes[number]][0]) if number in takes else None for number in range(len(writes))]
 
 
 def _calls(writes: Sequence[_Write]) -> tuple[list[Call], dict[int, int]]:
