@@ -1,38 +1,39 @@
-"""The verifier's WSGI face: it answers its own paths and hands every other request on to Django.
+"""The verifier's ASGI face: it answers its own paths on the event loop and hands every other request on to Django.
 
 POST /v1/<organization>/verify      JSON, for services; names the outcome
 any  /v1/<organization>/authorize   headers only, for gateways; refusals are alike
 any  /v1/<organization>/authorize/<scope, or ->/<path>
                                     the same, for Envoy, which appends the original path and query
 GET  /healthz                       whether this process serves
-GET  /readyz                        whether its database does, too
-GET  /metrics                       numbers for Prometheus, for those who may see them
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote_to_bytes
 
 from django.conf import settings
 
-from apikeys import connections as connections  # noqa: PLC0414 - ends a thread's connection with the thread
-from apikeys import logs, metrics, proxies, readiness
+from apikeys import logs, metrics, proxies
 from apikeys.key_secret import redact
 from apikeys.ledger import KeyRecord
 from apikeys.models import Outcome
-from apikeys.verification import Presented, Quota, StoreUnavailableError, Verdict
+from apikeys.verification import Presented, Quota, StoreUnavailableError, Verdict, averify
 
+type Scope = dict[str, Any]
+type Receive = Callable[[], Awaitable[dict[str, Any]]]
+type Send = Callable[[dict[str, Any]], Awaitable[None]]
+type Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 type Environ = dict[str, Any]
-type StartResponse = Callable[..., Any]
-type Application = Callable[[Environ, StartResponse], Any]
+type Verify = Callable[[Presented], Awaitable[Verdict]]
 
 MAX_BODY: Final = 16 * 1024
 MAX_SCOPE: Final = 64
@@ -40,6 +41,9 @@ MAX_USER_AGENT: Final = 200
 MAX_METHOD: Final = 16
 MAX_PATH: Final = 500
 RETRY_AFTER_FAILURE: Final = "1"
+NOTHING_HERE: Final = b'{"error": "There is nothing here. Try /v1/<organization>/verify."}'
+# A refused credential is answered at a whole multiple of this after it came, so that time does not tell why.
+REFUSAL_SECONDS: Final = 0.05
 
 _ROUTE = re.compile(
     r"/v1/(?P<organization>[a-z0-9-]{1,40})/(?P<face>verify|authorize(?:/(?P<scope>[^/]+)(?P<path>/.*))?)", re.DOTALL
@@ -52,7 +56,6 @@ _STATUS: Final = {
     Outcome.NETWORK_DENIED: HTTPStatus.FORBIDDEN,
     Outcome.RATE_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
 }
-_STATUS_LINES: Final = {status: f"{status.value} {status.phrase}" for status in HTTPStatus}
 _BODY_FIELDS: Final = ("key", "scope", "address", "user_agent", "method", "path")
 
 log = logging.getLogger(__name__)
@@ -74,84 +77,112 @@ class Reply:
     status: HTTPStatus
     headers: list[tuple[str, str]] = field(default_factory=list)
     body: bytes = b""
-    kind: str = ""
 
 
-def mount(django: Application) -> Application:
-    """Return an application that answers the verifier's paths before Django's request cycle begins."""
+def mount(pages: Application, verify: Verify = averify) -> Application:
+    """Return an application that answers the verifier's paths by ``verify``, and every other one by ``pages``."""
 
-    def application(environ: Environ, start_response: StartResponse) -> Any:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await pages(scope, receive, send)
+            return
+        environ = _environ(scope)
         logs.request_id.set(environ.get("HTTP_X_REQUEST_ID", ""))
-        path = environ.get("PATH_INFO", "")
+        path = environ["PATH_INFO"]
         if path.startswith("/v1/"):
-            return _send(environ, start_response, _answer(environ, path))
-        if answer := _OPERATIONS.get(path):
-            return _send(environ, start_response, answer(environ))
-        return django(environ, start_response)
+            await _send(send, environ, await _answer(_Request(environ, receive, verify), path))
+        elif path == "/healthz":
+            await _send(send, environ, Reply(HTTPStatus.OK, body=b"ok\n"))
+        else:
+            await pages(_unforged(scope), _unbroken(receive), send)
 
     return application
 
 
-def _send(environ: Environ, start_response: StartResponse, reply: Reply) -> Iterable[bytes]:
-    kind = reply.kind or ("application/json" if reply.body[:1] == b"{" else "text/plain; charset=utf-8")
-    start_response(
-        _STATUS_LINES[reply.status],
-        [
-            ("Content-Type", kind),
-            ("Content-Length", str(len(reply.body))),
-            ("Cache-Control", "no-store"),
-            ("X-Content-Type-Options", "nosniff"),
-            *reply.headers,
-        ],
-    )
-    return [] if environ.get("REQUEST_METHOD") == "HEAD" else [reply.body]
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A request to the verifier: its names and values as CGI has them, its body, and who judges."""
+
+    environ: Environ
+    receive: Receive
+    verify: Verify
 
 
-def _answer(environ: Environ, path: str) -> Reply:
+# A client's headers are of a few names, again and again.
+@lru_cache(1024)
+def _variable(name: bytes) -> str:
+    """Return the name that CGI gives a header, nothing for one that would pass for another."""
+    return "" if b"_" in name else "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
+
+
+def _environ(scope: Scope) -> Environ:
+    """Return a request as CGI has it (PEP 3333): each character of a text is one byte of the wire."""
+    path: str = scope["path"]
+    if not path.isascii() or "%" in path:
+        path = unquote_to_bytes(scope.get("raw_path") or path).decode("latin-1")
+    environ: Environ = {
+        "REQUEST_METHOD": scope["method"],
+        "PATH_INFO": path,
+        "QUERY_STRING": scope["query_string"].decode("latin-1"),
+    }
+    if client := scope.get("client"):
+        environ["REMOTE_ADDR"] = client[0]
+    for name, value in scope["headers"]:
+        variable = _variable(name)
+        text = value.decode("latin-1")
+        environ[variable] = f"{environ[variable]},{text}" if variable in environ else text
+    return environ
+
+
+def _unforged(scope: Scope) -> Scope:
+    """Return a request without headers that WSGI could not tell from others, and with its query in ASCII."""
+    headers = [(name, value) for name, value in scope["headers"] if b"_" not in name]
+    query = scope["query_string"]
+    if not query.isascii():
+        query = re.sub(rb"[^\x00-\x7f]", lambda found: b"%%%02X" % found[0][0], query)
+    return scope | {"headers": headers, "query_string": query}
+
+
+def _unbroken(receive: Receive) -> Receive:
+    """Return a body that fails when its client goes away, where WSGI would take the half for the whole."""
+
+    async def received() -> dict[str, Any]:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionResetError("The client went away before the end of its request.")
+        return message
+
+    return received
+
+
+async def _send(send: Send, environ: Environ, reply: Reply) -> None:
+    kind = b"application/json" if reply.body[:1] == b"{" else b"text/plain; charset=utf-8"
+    headers = [
+        (b"content-type", kind),
+        (b"content-length", b"%d" % len(reply.body)),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+        *((name.lower().encode(), value.encode("latin-1")) for name, value in reply.headers),
+    ]
+    await send({"type": "http.response.start", "status": reply.status.value, "headers": headers})
+    body = b"" if environ["REQUEST_METHOD"] == "HEAD" else reply.body
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _answer(request: _Request, path: str) -> Reply:
     route = _ROUTE.fullmatch(path)
     if route is None:
-        return _nothing_here()
+        return Reply(HTTPStatus.NOT_FOUND, body=NOTHING_HERE)
     try:
         if route["face"] == "verify":
-            return _verify(environ, route["organization"])
-        return _authorize(environ, route["organization"], _original(environ, route))
+            return await _verify(request, route["organization"])
+        return await _authorize(request, route["organization"], _original(request.environ, route))
     except BadRequestError as error:
         return _json(error.status, {"errors": error.errors})
     except StoreUnavailableError as error:
         log.error("The verifier's database failed: %s", error.__cause__)
         unavailable = {"error": "The key could not be checked. Try again.", "outcome": None}
         return _json(HTTPStatus.SERVICE_UNAVAILABLE, unavailable, [("Retry-After", RETRY_AFTER_FAILURE)])
-
-
-def _nothing_here() -> Reply:
-    return _json(HTTPStatus.NOT_FOUND, {"error": "There is nothing here. Try /v1/<organization>/verify."})
-
-
-# For those who run the server
-
-
-def _health(_: Environ) -> Reply:
-    return Reply(HTTPStatus.OK, body=b"ok\n")
-
-
-def _readiness(_: Environ) -> Reply:
-    missing = readiness.missing()
-    if missing is None:
-        return Reply(HTTPStatus.OK, body=b"ok\n")
-    return Reply(HTTPStatus.SERVICE_UNAVAILABLE, body=f"not ready: {missing}\n".encode())
-
-
-def _metrics(environ: Environ) -> Reply:
-    if not metrics.may_read(environ):
-        return _nothing_here()
-    return Reply(HTTPStatus.OK, body=metrics.render(), kind=metrics.CONTENT_TYPE)
-
-
-_OPERATIONS: Final[Mapping[str, Callable[[Environ], Reply]]] = {
-    "/healthz": _health,
-    "/readyz": _readiness,
-    "/metrics": _metrics,
-}
 
 
 # For gateways
@@ -178,20 +209,24 @@ def _original(environ: Environ, route: re.Match[str]) -> Original:
     return Original(scope, method, _decoded(route["path"], MAX_PATH) if trusted else "")
 
 
-def _authorize(environ: Environ, organization: str, original: Original) -> Reply:
-    verdict = metrics.verify(
-        "authorize",
-        Presented(
-            credential=_credential(environ),
-            organization=organization,
-            scope=original.scope,
-            address=proxies.client_address(environ, settings.TRUSTED_PROXIES),
-            user_agent=_text(environ, "HTTP_USER_AGENT", MAX_USER_AGENT),
-            method=original.method,
-            path=original.path,
-        ),
+async def _authorize(request: _Request, organization: str, original: Original) -> Reply:
+    clock = asyncio.get_running_loop().time
+    came_at = clock()
+    environ = request.environ
+    presented = Presented(
+        credential=_credential(environ),
+        organization=organization,
+        scope=original.scope,
+        address=proxies.client_address(environ, settings.TRUSTED_PROXIES),
+        user_agent=_text(environ, "HTTP_USER_AGENT", MAX_USER_AGENT),
+        method=original.method,
+        path=original.path,
     )
-    return Reply(_STATUS.get(verdict.outcome, HTTPStatus.UNAUTHORIZED), _gateway_headers(verdict, organization))
+    verdict = await metrics.counted("authorize", presented, request.verify)
+    status = _STATUS.get(verdict.outcome, HTTPStatus.UNAUTHORIZED)
+    if status is HTTPStatus.UNAUTHORIZED:
+        await asyncio.sleep(REFUSAL_SECONDS - (clock() - came_at) % REFUSAL_SECONDS)
+    return Reply(status, _gateway_headers(verdict, organization))
 
 
 def _gateway_headers(verdict: Verdict, organization: str) -> list[tuple[str, str]]:
@@ -288,35 +323,44 @@ def _clean(text: str, most: int) -> str:
 # For services
 
 
-def _verify(environ: Environ, organization: str) -> Reply:
-    if environ.get("REQUEST_METHOD") != "POST":
+async def _verify(request: _Request, organization: str) -> Reply:
+    environ = request.environ
+    if environ["REQUEST_METHOD"] != "POST":
         return _json(HTTPStatus.METHOD_NOT_ALLOWED, {"error": "Use POST."}, [("Allow", "POST")])
-    body = _body(environ)
+    body = _fields(await _body(request.receive))
     address = proxies.client_address(environ, settings.TRUSTED_PROXIES)
     if body.get("address"):
         address = _claimed_address(environ, body["address"])
-    verdict = metrics.verify(
-        "verify",
-        Presented(
-            credential=body["key"],
-            organization=organization,
-            scope=_valid_scope(body.get("scope", "")),
-            address=address,
-            user_agent=_clean(body.get("user_agent", ""), MAX_USER_AGENT)
-            or _text(environ, "HTTP_USER_AGENT", MAX_USER_AGENT),
-            method=_clean(body.get("method", ""), MAX_METHOD),
-            path=_clean(body.get("path", ""), MAX_PATH).partition("?")[0],
-        ),
+    presented = Presented(
+        credential=body["key"],
+        organization=organization,
+        scope=_valid_scope(body.get("scope", "")),
+        address=address,
+        user_agent=_clean(body.get("user_agent", ""), MAX_USER_AGENT)
+        or _text(environ, "HTTP_USER_AGENT", MAX_USER_AGENT),
+        method=_clean(body.get("method", ""), MAX_METHOD),
+        path=_clean(body.get("path", ""), MAX_PATH).partition("?")[0],
     )
+    verdict = await metrics.counted("verify", presented, request.verify)
     answer = {"outcome": verdict.outcome.value, "organization": organization, "key": _facts(verdict.key)}
     headers = _challenge(verdict, organization) + _quota_headers(verdict.quota)
     return _json(_STATUS.get(verdict.outcome, HTTPStatus.UNAUTHORIZED), answer, headers)
 
 
-def _body(environ: Environ) -> dict[str, str]:
-    content = environ["wsgi.input"].read(MAX_BODY + 1)
-    if len(content) > MAX_BODY:
-        raise BadRequestError({"body": f"is larger than {MAX_BODY} bytes."}, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+async def _body(receive: Receive) -> bytes:
+    content = b""
+    more = True
+    while more:
+        message = await receive()
+        content += message.get("body", b"")
+        if len(content) > MAX_BODY:
+            too_large = {"body": f"is larger than {MAX_BODY} bytes."}
+            raise BadRequestError(too_large, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        more = message.get("more_body", False)
+    return content
+
+
+def _fields(content: bytes) -> dict[str, str]:
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):

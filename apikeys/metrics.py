@@ -10,7 +10,7 @@ import hmac
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from django.core.signals import got_request_exception
 from django.db import DatabaseError, InterfaceError
 from django.dispatch import receiver
 
-from apikeys import proxies, verification
+from apikeys import proxies
 from apikeys.models import Outcome
 from apikeys.verification import Presented, StoreUnavailableError, Verdict
 
@@ -73,7 +73,7 @@ CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 UNAVAILABLE: Final = "unavailable"
 _FACES: Final = ("verify", "authorize")
 _OUTCOMES: Final = (*Outcome.values, UNAVAILABLE)
-# verify() has written the event before it returns one of these. Guesses at a secret are kept once a minute and
+# The event of one of these is written before it is told. Guesses at a secret are kept once a minute and
 # caller, noise never.
 _RECORDED: Final = frozenset(Outcome.values) - {Outcome.MALFORMED.value, Outcome.UNKNOWN.value}
 _BUCKETS: Final = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -107,12 +107,12 @@ _TIMED: Final = {face: _seconds.labels(face) for face in _FACES}
 _FAILED: Final = {where: _database_errors.labels(where) for where in ("verifier", "dashboard", "readiness")}
 
 
-def verify(face: Face, presented: Presented) -> Verdict:
-    """Judge a request, as verification.verify does, and count and time it."""
+async def counted(face: Face, presented: Presented, verify: Callable[[Presented], Awaitable[Verdict]]) -> Verdict:
+    """Judge a request by ``verify``, and count and time it."""
     begin = perf_counter()
     outcome = UNAVAILABLE
     try:
-        verdict = verification.verify(presented)
+        verdict = await verify(presented)
         outcome = verdict.outcome.value
         return verdict
     except StoreUnavailableError:

@@ -1,111 +1,76 @@
 """PostgreSQL's statements of the hot path, prepared, and sent together by libpq itself.
 
 psycopg's cursor would do the same with five times the Python; Django's puts the parameters into the text, and such a
-text is never prepared. Parameters and results are PostgreSQL's text format.
+text is never prepared. What is sent together is one transaction, and is waited for once.
 """
 
 from __future__ import annotations
 
-import re
 import select
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
-type Row = list[str | None]
+from apikeys.statements import Call, Row, Statement
 
-_prepared: WeakKeyDictionary[psycopg.Connection[Any], set[bytes]] = WeakKeyDictionary()
+# PostgreSQL would make a new plan at each call, which takes longer than all the rest. Instants are read as text.
+SETTINGS = (b"SET plan_cache_mode = force_generic_plan", b"SET TIME ZONE 'UTC'")
 
-
-class Statement:
-    """A statement with named parameters, ``%(name)s``, that each connection prepares once."""
-
-    def __init__(self, name: str, sql: str) -> None:
-        self.name = name.encode()
-        self.parameters = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", sql)))
-        for number, parameter in enumerate(self.parameters, 1):
-            sql = sql.replace(f"%({parameter})s", f"${number}")
-        self.sql = sql.encode()
-
-    def texts(self, values: Mapping[str, Any]) -> Any:
-        """Return the parameters as libpq wants them."""
-        return [None if (value := values[name]) is None else str(value).encode() for name in self.parameters]
-
-    def prepare(self, raw: psycopg.Connection[Any]) -> None:
-        """Prepare it on a connection that has not seen it."""
-        names = _prepared.get(raw)
-        if names is None:
-            # PostgreSQL would make a new plan at each call, which takes longer than all the rest.
-            _rows(raw.pgconn.exec_(b"SET plan_cache_mode = force_generic_plan"))
-            names = _prepared[raw] = set()
-        if self.name not in names:
-            _rows(raw.pgconn.prepare(self.name, self.sql))
-            names.add(self.name)
-
-
-class Call(NamedTuple):
-    """A statement with its parameters."""
-
-    statement: Statement
-    values: Mapping[str, Any]
-
-
-def array(values: Iterable[Any]) -> str:
-    """Return some values as the text of a PostgreSQL array."""
-    texts = [None if value is None else str(value) for value in values]
-    if None not in texts:
-        body = '","'.join(texts)  # type: ignore[arg-type] # there is no None
-        if "\\" not in body and body.count('"') == 2 * (len(texts) - 1):
-            return f'{{"{body}"}}' if texts else "{}"
-    return "{" + ",".join("NULL" if text is None else _quoted(text) for text in texts) + "}"
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+_prepared: WeakKeyDictionary[psycopg.Connection[Any], set[Statement]] = WeakKeyDictionary()
 
 
 def run(raw: psycopg.Connection[Any], calls: Sequence[Call]) -> list[list[Row]]:
-    """Return the rows of each call; several are one transaction, sent together and waited for once.
+    """Return the rows of each call; several are one transaction, sent together.
 
-    Raises a psycopg.Error when one fails, and then none of them has an effect.
+    Raises a psycopg.Error when one fails; then none of them has an effect, and the connection is to be closed.
     """
-    for call in calls:
-        call.statement.prepare(raw)
-    if len(calls) == 1:
-        statement, values = calls[0]
-        # Waits without Python's lock.
-        return [_rows(raw.pgconn.exec_prepared(statement.name, statement.texts(values)))]
+    prepared = _prepared.setdefault(raw, set())
     raw.pgconn.enter_pipeline_mode()
-    for statement, values in calls:
-        raw.pgconn.send_query_prepared(statement.name, statement.texts(values))
-    raw.pgconn.pipeline_sync()
-    results = _pipeline_results(raw.pgconn)
+    send(raw.pgconn, calls, prepared)
+    results = list(_awaited(raw.pgconn))
     raw.pgconn.exit_pipeline_mode()
-    return [_rows(result) for result in results]
+    return found(results, calls)
 
 
-def _pipeline_results(pgconn: PGconn) -> list[PGresult]:
-    """Return the result of each statement of a pipeline, waiting without Python's lock until all of it is done."""
-    ready = select.poll()
-    ready.register(pgconn.socket, select.POLLIN)
-    results: list[PGresult] = []
-    while True:
-        while pgconn.is_busy():
-            ready.poll()
-            pgconn.consume_input()
+def send(pgconn: PGconn, calls: Sequence[Call], prepared: set[Statement]) -> None:
+    """Hand calls to a connection in pipeline mode, and before them what it has to prepare; libpq sends what it can."""
+    if not prepared:
+        for setting in SETTINGS:
+            pgconn.send_query_params(setting, None)
+    for call in calls:
+        if call.statement not in prepared:
+            pgconn.send_prepare(call.statement.name, call.statement.postgresql)
+            prepared.add(call.statement)
+    for statement, values in calls:
+        pgconn.send_query_prepared(statement.name, statement.texts(values))
+    pgconn.pipeline_sync()
+
+
+def found(results: Sequence[PGresult], calls: Sequence[Call]) -> list[list[Row]]:
+    """Return the rows of each call out of all that came for them. Raises a psycopg.Error when one failed."""
+    return [_rows(result) for result in results][-len(calls) :]
+
+
+def arrived(pgconn: PGconn) -> Iterator[PGresult]:
+    """Yield the results that have come, the last of a pipeline being that of its sync; never waits."""
+    pgconn.consume_input()
+    while not pgconn.is_busy():
         result = pgconn.get_result()
-        if result is None:
-            if pgconn.status != ConnStatus.OK:
-                raise psycopg.OperationalError(pgconn.get_error_message())
-        elif result.status == ExecStatus.PIPELINE_SYNC:
-            return results
-        else:
-            results.append(result)
+        if result is not None:
+            yield result
+            if is_sync(result):
+                return
+        elif pgconn.status != ConnStatus.OK:
+            raise psycopg.OperationalError(pgconn.get_error_message())
+
+
+def is_sync(result: PGresult) -> bool:
+    """Say whether a result is the end of a pipeline."""
+    return result.status == ExecStatus.PIPELINE_SYNC
 
 
 def _rows(result: PGresult) -> list[Row]:
@@ -116,3 +81,15 @@ def _rows(result: PGresult) -> list[Row]:
         [None if (value := result.get_value(row, column)) is None else value.decode() for column in columns]
         for row in range(result.ntuples)
     ]
+
+
+def _awaited(pgconn: PGconn) -> Iterator[PGresult]:
+    """Yield the result of each call, waiting without Python's lock until the pipeline is done."""
+    ready = select.poll()
+    ready.register(pgconn.socket, select.POLLIN)
+    while True:
+        for result in arrived(pgconn):
+            if is_sync(result):
+                return
+            yield result
+        ready.poll()

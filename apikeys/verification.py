@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import ipaddress
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
 
+import psycopg
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError, connection
+from django.db import DatabaseError, InterfaceError
 
-from apikeys import key_secret, ledger
-from apikeys.group_commit import GroupAbortedError, GroupCommit
+from apikeys import blocking, key_secret, ledger
 from apikeys.key_secret import KeySecret
+from apikeys.lanes import Groups
 from apikeys.ledger import Entry, KeyRecord, RequestRecord, Taken
 from apikeys.models import Outcome, RateLimit, Status
 from apikeys.models.key import status_at
 from apikeys.proxies import is_in, parse_address
+from apikeys.statements import Steps
 
 _ENDED: Final = {Status.REVOKED: Outcome.REVOKED, Status.EXPIRED: Outcome.EXPIRED, Status.PAUSED: Outcome.PAUSED}
 
@@ -64,70 +65,56 @@ class Verdict:
 
 
 def verify(presented: Presented) -> Verdict:
-    """Judge a request and record it before returning.
+    """Judge a request and record it before returning, on Django's connection of this thread.
 
     Raises StoreUnavailableError when the database cannot be read or written.
     """
-    secret = key_secret.parse(presented.credential)
-    if secret is None:
-        return Verdict(Outcome.MALFORMED)
     try:
-        return _groups.submit(_Request(presented, secret))
-    except (DatabaseError, InterfaceError, GroupAbortedError) as error:
+        return blocking.run(lambda: judge([presented]))[0]
+    except (DatabaseError, InterfaceError) as error:
         raise StoreUnavailableError from error
 
 
-class _Request(NamedTuple):
+async def averify(presented: Presented) -> Verdict:
+    """Judge a request and record it before returning, together with others that the event loop has at this moment.
+
+    Raises StoreUnavailableError when the database cannot be read or written.
+    """
+    try:
+        return await _groups.submit(presented)
+    except (DatabaseError, InterfaceError, psycopg.Error, OSError) as error:
+        if key_secret.parse(presented.credential) is None:
+            return Verdict(Outcome.MALFORMED)
+        raise StoreUnavailableError from error
+
+
+def judge(group: Sequence[Presented]) -> Steps[list[Verdict]]:
+    """Judge and record the requests of one moment together: one reading, one writing, however many they are.
+
+    A key that was changed while it was judged is read and judged again.
+    """
+    secrets = [key_secret.parse(presented.credential) for presented in group]
+    verdicts = [None if secret else Verdict(Outcome.MALFORMED) for secret in secrets]
+    while waiting := [number for number, verdict in enumerate(verdicts) if verdict is None]:
+        requests = [_Request(group[number], cast(KeySecret, secrets[number])) for number in waiting]
+        judged = yield from _judged(requests)
+        for number, verdict in zip(waiting, judged, strict=True):
+            verdicts[number] = verdict
+    return cast(list[Verdict], verdicts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
     presented: Presented
     secret: KeySecret
 
 
-def _judge_group(requests: Sequence[_Request]) -> list[Verdict]:
-    """Judge and record the requests of one moment together: one reading, one transaction."""
-    verdicts: list[Verdict | None] = [None] * len(requests)
-    try:
-        with _retried(_begin_group):
-            while waiting := [number for number, verdict in enumerate(verdicts) if verdict is None]:
-                for number, verdict in zip(waiting, _judge([requests[n] for n in waiting]), strict=True):
-                    verdicts[number] = verdict
-    except (DatabaseError, InterfaceError):
-        # The next group of this thread gets a new connection.
-        connection.close()
-        raise
-    return cast(list[Verdict], verdicts)
-
-
-def _judge(requests: Sequence[_Request]) -> list[Verdict | None]:
+def _judged(requests: Sequence[_Request]) -> Steps[list[Verdict | None]]:
     """Return a verdict for each, None where the key was changed meanwhile."""
-    public_ids = {request.secret.public_id for request in requests}
-    keys = _retried(lambda: ledger.read_keys(public_ids))
-    judged = [_entry(request, keys.get(request.secret.public_id)) for request in requests]
-    taken = iter(ledger.write([entry for entry in judged if entry is not None]))
-    return [_verdict(entry, next(taken)) if entry else Verdict(Outcome.UNKNOWN) for entry in judged]
-
-
-def _begin_group() -> ExitStack:
-    group = ExitStack()
-    group.enter_context(ledger.group())
-    return group
-
-
-def _retried[T](do: Callable[[], T]) -> T:
-    """Do what a group begins with, once more when the thread's connection died since it was last used.
-
-    So a restart of PostgreSQL costs nobody a request. Only what writes nothing is repeated: of a write that failed
-    nobody knows whether it was committed.
-    """
-    was_open = connection.connection is not None
-    try:
-        return do()
-    except (OperationalError, InterfaceError, ProgrammingError) as error:
-        # An OperationalError of SQLite tells of a lock or a full disk, not of a lost connection.
-        is_lost = connection.vendor != "sqlite" or not isinstance(error, OperationalError)
-        if not was_open or connection.in_atomic_block or not is_lost:
-            raise
-        connection.close()
-        return do()
+    keys = yield from ledger.read_keys({request.secret.public_id for request in requests})
+    entries = [_entry(request, keys.get(request.secret.public_id)) for request in requests]
+    taken = iter((yield from ledger.write([entry for entry in entries if entry is not None])))
+    return [_verdict(entry, next(taken)) if entry else Verdict(Outcome.UNKNOWN) for entry in entries]
 
 
 def _entry(request: _Request, key: KeyRecord | None) -> Entry | None:
@@ -189,5 +176,4 @@ def _quota(limit: RateLimit, taken: Taken) -> Quota:
     )
 
 
-# While one group waits for the disk, the next is read and judged.
-_groups: Final[GroupCommit[_Request, Verdict]] = GroupCommit(_judge_group, lanes=2)
+_groups: Final = Groups(judge)

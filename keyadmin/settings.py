@@ -66,6 +66,8 @@ MIDDLEWARE = [
 ]
 ROOT_URLCONF = "keyadmin.urls"
 WSGI_APPLICATION = "keyadmin.wsgi.application"
+# Of each worker process; the verifier needs none.
+PAGE_THREADS = environment.number("PAGE_THREADS", default=4, least=1, most=64)
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",

@@ -1,4 +1,4 @@
-"""The server's entry: the verifier first, Django for everything else."""
+"""The dashboard's pages, which run in threads; keyadmin/asgi.py serves them beside the verifier."""
 
 import os
 
@@ -8,6 +8,6 @@ from django.core.wsgi import get_wsgi_application
 
 django_application = get_wsgi_application()
 
-from apikeys.gateway import mount  # noqa: E402 - models need Django to be set up
+from apikeys.operations import mount  # noqa: E402 - models need Django to be set up
 
 application = mount(django_application)

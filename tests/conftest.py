@@ -111,7 +111,7 @@ def client_of() -> Callable[[User | Member], Client]:
 
 @pytest.fixture
 def verifier() -> Iterator[Verifier]:
-    """The whole WSGI application, called as a server calls it; Django's pages answer through it as well."""
+    """The whole ASGI application, called as a server calls it; Django's pages answer through it as well."""
     # As Django's own test client does: at each request's begin and end Django would close the test's connection.
     for signal in (request_started, request_finished):
         signal.disconnect(close_old_connections)

@@ -33,7 +33,7 @@ class Server:
         self, *, workers: int, threads: int, url: str = "", flags: dict[str, str] | None = None, **environment: str
     ) -> None:
         self.port = free_port()
-        changed = {"--port": str(self.port), "--workers": str(workers), "--blocking-threads": str(threads)}
+        changed = {"--port": str(self.port), "--workers": str(workers)}
         changed["--log-level"] = "info"  # says when a worker has started
         arguments = unit_flags()
         for flag, value in (changed | (flags or {})).items():
@@ -46,7 +46,7 @@ class Server:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "granian", *arguments],
             cwd=ROOT,
-            env=os.environ | {"DATABASE_URL": url or database_url()} | environment,
+            env=os.environ | {"DATABASE_URL": url or database_url(), "PAGE_THREADS": str(threads)} | environment,
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )

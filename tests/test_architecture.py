@@ -25,12 +25,15 @@ LAYERS = [
         "demo",
         "templatetags",
     },
-    {"gateway", "charts", "checks", "apps", "flagging"},
+    {"gateway", "operations", "charts", "checks", "apps", "flagging"},
     {"metrics", "readiness"},
     {"verification"},
     {"ledger"},
     {"models"},
-    {"key_secret", "proxies", "logs", "connections", "group_commit", "pipeline", "time_zones"},
+    {"lanes"},
+    {"blocking"},
+    {"pipeline", "ledger_sql"},
+    {"key_secret", "proxies", "logs", "connections", "statements", "time_zones"},
 ]
 MODELS = ["usage", "key", "catalogue", "organization", "user", "audit", "text"]
 

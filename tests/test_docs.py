@@ -27,7 +27,7 @@ def test_installation_sets_only_what_there_is() -> None:
 def test_unit_runs_a_command_that_exists(unit: Path) -> None:
     [started] = re.findall(r"^ExecStart=(.*)$", unit.read_text(), re.MULTILINE)
     command = re.search(r"manage\.py (\w+)", started)
-    assert "keyadmin.wsgi:application" in started or (command and command[1] in get_commands())
+    assert "keyadmin.asgi:application" in started or (command and command[1] in get_commands())
 
 
 @pytest.mark.parametrize("timer", sorted((ROOT / "deploy").glob("*.timer")), ids=lambda path: path.stem)

@@ -82,7 +82,7 @@ def test_refusals_of_a_credential_are_told_apart_by_nobody(organization, verifie
     assert len(shapes) == 1
     [(status, headers, body)] = shapes
     assert (status, body) == (401, b"")
-    assert ("WWW-Authenticate", 'Bearer realm="acme", error="invalid_token"') in headers
+    assert ("www-authenticate", 'Bearer realm="acme", error="invalid_token"') in headers
 
 
 def test_every_header_that_a_gateway_copies_is_set_in_every_answer(organization, verifier):

@@ -3,7 +3,7 @@
 import pytest
 from django.utils import timezone
 
-from apikeys import ledger
+from apikeys import blocking, ledger
 from apikeys.ledger import Entry, RequestRecord
 from apikeys.models import KeyActivity, Outcome, RateLimit, UsageEvent
 from tests.factories import make_key, make_organization
@@ -14,15 +14,18 @@ pytestmark = pytest.mark.django_db
 
 def take(key, limit):
     request = RequestRecord(timezone.now(), "192.0.2.1", "test", "GET", "/", "")
-    with ledger.group():
-        [taken] = ledger.write([Entry(key, request, Outcome.VALID, limit)])
+    [taken] = blocking.run(lambda: ledger.write([Entry(key, request, Outcome.VALID, limit)]))
     return taken
+
+
+def read(key):
+    return blocking.run(lambda: ledger.read_keys([key.public_id]))[key.public_id]
 
 
 @pytest.fixture
 def record():
     key, _ = make_key(make_organization())
-    return ledger.read_keys([key.public_id])[key.public_id]
+    return read(key)
 
 
 def test_who_read_an_older_limit_takes_nothing_after_the_newer_was_used(record):
@@ -47,13 +50,12 @@ def test_who_read_an_older_limit_takes_by_it_until_the_newer_is_used(record):
 
 def test_a_group_is_written_whole_with_each_key_in_every_role(record):
     other_key, _ = make_key(make_organization())
-    other = ledger.read_keys([other_key.public_id])[other_key.public_id]
+    other = read(other_key)
     request = RequestRecord(timezone.now(), None, 'a "quoted" \\ agent', "GET", "/{a,b}", "NULL")
     outcomes = [Outcome.VALID, Outcome.VALID, Outcome.PAUSED, Outcome.UNKNOWN, Outcome.UNKNOWN]
     entries = [Entry(key, request, outcome) for outcome in outcomes for key in (other, record)]
     entries.insert(3, Entry(record, request, Outcome.VALID, SLOW))
-    with ledger.group():
-        taken = ledger.write(entries)
+    taken = blocking.run(lambda: ledger.write(entries))
     assert [bool(found) for found in taken] == [number == 3 for number in range(len(entries))]
     for key, extra in ((record, 1), (other, 0)):
         events = UsageEvent.objects.filter(key_id=key.id)

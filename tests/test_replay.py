@@ -28,17 +28,27 @@ START_SECONDS = 30
 def server(committed) -> Iterator[str]:
     """Serve the test's database and return the server's address."""
     port = free_port()
-    command = ["granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command = [
+        "granian",
+        "--interface",
+        "asginl",
+        "--loop",
+        "uvloop",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
     process = subprocess.Popen(
         [
             sys.executable,
             "-m",
             *command,
-            "--blocking-threads",
-            "4",
             "--log-level",
             "error",
-            "keyadmin.wsgi:application",
+            "keyadmin.asgi:application",
         ],
         cwd=ROOT,
         env=os.environ | {"DATABASE_URL": database_url()},

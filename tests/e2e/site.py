@@ -69,9 +69,8 @@ class Site:
     def _start(self) -> subprocess.Popen[str]:
         server = subprocess.Popen(
             [
-                *(sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1"),
-                *("--port", str(self.port), "--workers", "1", "--blocking-threads", "4"),
-                *("--log-level", "warning", "keyadmin.wsgi:application"),
+                *(sys.executable, "-m", "granian", "--interface", "asginl", "--loop", "uvloop", "--host", "127.0.0.1"),
+                *("--port", str(self.port), "--workers", "1", "--log-level", "warning", "keyadmin.asgi:application"),
             ],
             cwd=ROOT,
             env=self._environment,

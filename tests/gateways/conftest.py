@@ -76,8 +76,9 @@ def line(protected: Organization, django_db_blocker: DjangoDbBlocker) -> Iterato
     log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the server runs
     server = subprocess.Popen(
         [
-            *(sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)),
-            *("--workers", "1", "--blocking-threads", "4", "--log-level", "warning", "keyadmin.wsgi:application"),
+            *(sys.executable, "-m", "granian", "--interface", "asginl", "--loop", "uvloop"),
+            *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+            *("--log-level", "warning", "keyadmin.asgi:application"),
         ],
         cwd=ROOT,
         env=environment,

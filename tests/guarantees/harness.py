@@ -21,8 +21,6 @@ from tests.postgresql import PostgreSQL
 
 ROOT = Path(__file__).parent.parent.parent
 START_SECONDS = 60
-# As deploy/keyadmin.service has them.
-THREADS = 8
 
 
 class Store:
@@ -111,9 +109,9 @@ class Server:
         """Start the server and return when it answers."""
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1"),
-                *("--port", str(self.port), "--workers", str(self._workers), "--blocking-threads", str(THREADS)),
-                *("--respawn-failed-workers", "--log-level", "warning", "keyadmin.wsgi:application"),
+                *(sys.executable, "-m", "granian", "--interface", "asginl", "--loop", "uvloop"),
+                *("--host", "127.0.0.1", "--port", str(self.port), "--workers", str(self._workers)),
+                *("--respawn-failed-workers", "--log-level", "warning", "keyadmin.asgi:application"),
             ],
             cwd=ROOT,
             env=self._environment,

@@ -5,7 +5,7 @@ from django.db import connection
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apikeys.pipeline import array
+from apikeys.statements import array
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 HOSTILE = st.sampled_from(["", "NULL", "null", '"', '","', "\\", '\\"', "{}", "{", ",", " ", "a,b", "ü"])
