@@ -8,10 +8,11 @@ from typing import Any, cast
 from a2wsgi import WSGIMiddleware
 from django.conf import settings
 
-from apikeys.gateway import mount
-
-# Sets Django up, which the verifier needs.
 from keyadmin.wsgi import application as pages
 
 # The types of a2wsgi tell the kinds of messages apart, which nobody here does.
-application = mount(cast(Any, WSGIMiddleware(cast(Any, pages), workers=settings.PAGE_THREADS)))
+threaded_pages = cast(Any, WSGIMiddleware(cast(Any, pages), workers=settings.PAGE_THREADS))
+
+from apikeys.gateway import mount  # noqa: E402 - models need Django to be set up
+
+application = mount(threaded_pages)

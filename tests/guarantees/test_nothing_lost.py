@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from tests.guarantees.clients import Asked, Target, Wire, load, verify_request
-from tests.guarantees.harness import THREADS, Server, Store
+from tests.guarantees.harness import Server, Store
 
 pytestmark = pytest.mark.guarantee
 
@@ -167,10 +167,10 @@ def test_a_database_that_restarts_loses_no_answer(start, note, ending, postgresq
 
 
 def test_a_restart_in_a_quiet_hour_is_not_noticed(start, postgresql_only):
-    """The connections of all threads are stale, and no request came for long: the next ones must not pay for it."""
+    """The connections of all lanes are stale, and no request came for long: the next ones must not pay for it."""
     server = start()
     [target] = server.stage.targets(1)
-    wires = [Wire(server.port) for _ in range(2 * THREADS)]
+    wires = [Wire(server.port) for _ in range(16)]
 
     def ask_all() -> list[int]:
         statuses: list[int] = []
