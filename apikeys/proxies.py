@@ -52,12 +52,12 @@ def is_trusted(environ: Mapping[str, Any], trusted: Sequence[Network]) -> bool:
 
 
 def client_address(environ: Mapping[str, Any], trusted: Sequence[Network]) -> str | None:
-    """Return the address of the client of a WSGI request.
+    """Return the address of the client of a request.
 
     Behind a trusted proxy it is the last entry of X-Forwarded-For that is not itself a trusted proxy: what
     stands before it may be forged by the client. None when nobody knows: the server tells no address (a Unix
     socket), or the header is there and cannot be read. The proxy's own address would then be a guess, and one
-    that a client can bring about: granian hands on a header with a byte beyond ASCII as an empty one.
+    that a client can bring about.
     """
     address = parse_address(environ.get("REMOTE_ADDR", ""))
     header = environ.get("HTTP_X_FORWARDED_FOR")
