@@ -58,14 +58,21 @@ def found(results: Sequence[PGresult], calls: Sequence[Call]) -> list[list[Row]]
 def arrived(pgconn: PGconn) -> Iterator[PGresult]:
     """Yield the results that have come, the last of a pipeline being that of its sync; never waits."""
     pgconn.consume_input()
+    ended = False
     while not pgconn.is_busy():
         result = pgconn.get_result()
         if result is not None:
+            ended = False
             yield result
             if is_sync(result):
                 return
         elif pgconn.status != ConnStatus.OK:
             raise psycopg.OperationalError(pgconn.get_error_message())
+        elif ended:
+            # Once for the end of a statement's results, twice for the end of all: what came was a notice.
+            return
+        else:
+            ended = True
 
 
 def is_sync(result: PGresult) -> bool:

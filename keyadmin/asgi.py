@@ -3,12 +3,18 @@
 Django's own ASGI handler would give each request a thread of its own, and with it a connection to the database.
 """
 
+import signal
 from typing import Any, cast
 
-from a2wsgi import WSGIMiddleware
-from django.conf import settings
+# A worker of granian begins with its parent's handlers, which lose a signal to stop that comes while it starts. It has
+# nothing to finish yet.
+if str(getattr(signal.getsignal(signal.SIGTERM), "__module__", "")).startswith("granian"):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
-from keyadmin.wsgi import application as pages
+from a2wsgi import WSGIMiddleware  # noqa: E402 - importing takes long
+from django.conf import settings  # noqa: E402
+
+from keyadmin.wsgi import application as pages  # noqa: E402
 
 # The types of a2wsgi tell the kinds of messages apart, which nobody here does.
 threaded_pages = cast(Any, WSGIMiddleware(cast(Any, pages), workers=settings.PAGE_THREADS))

@@ -162,6 +162,29 @@ def test_a_connection_that_died_unused_costs_nobody_a_request(committed):
 
 
 @on_postgresql
+def test_what_the_database_says_to_an_idle_connection_holds_up_nobody(committed):
+    def notified():
+        return (yield [Call(Statement("test_listen", "LISTEN somebody"), {})])
+
+    async def run():
+        async with lane() as postgresql:
+            await postgresql.run(notified)
+            pid = postgresql._raw.pgconn.backend_pid
+            with psycopg.connect(database_url(), autocommit=True) as other:
+                other.execute("NOTIFY somebody")
+                await asyncio.sleep(0.1)
+                assert await postgresql.run(lambda: halved([1])) == [1]
+                assert postgresql._raw.pgconn.backend_pid == pid
+                other.execute("SELECT pg_terminate_backend(%s)", [pid])
+            await asyncio.sleep(0.5)
+            # The loop has heard of it, and has closed it.
+            assert postgresql._raw is None
+            assert await postgresql.run(lambda: halved([2])) == [2]
+
+    asyncio.run(run())
+
+
+@on_postgresql
 def test_a_statement_that_fails_ends_its_connection_and_the_next_group_has_another(committed):
     def fails():
         yield [Call(NUMBER, {"number": 1})]
