@@ -3,7 +3,7 @@
 from allauth.account.urls import urlpatterns as account_pages
 from django.urls import include, path
 
-from apikeys.views import audit, catalogue, home, keys, members, organization, revocation
+from apikeys.views import audit, catalogue, home, keys, members, organization, overview, revocation
 
 handler400 = "apikeys.views.errors.bad_request"
 handler403 = "apikeys.views.errors.permission_denied"
@@ -33,7 +33,7 @@ urlpatterns = [
     path("settings", home.preferences, name="preferences"),
     path("accounts/", include([page for page in account_pages if page.name in ACCOUNT_PAGES])),
     # /<organization>/
-    path("<slug:organization>/", home.organization_home, name="organization_home"),
+    path("<slug:organization>/", overview.overview, name="overview"),
     # /<organization>/keys/
     path("<slug:organization>/keys/", keys.key_list, name="key_list"),
     path("<slug:organization>/keys/find", keys.key_find, name="key_find"),

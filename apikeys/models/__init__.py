@@ -2,6 +2,7 @@
 
 from apikeys.models.audit import Actor, AuditAction, AuditEntry, Via
 from apikeys.models.catalogue import Environment, EnvironmentKind, InUseError, Scope
+from apikeys.models.job import JobRun, Recording, RecordingState
 from apikeys.models.key import (
     AlreadyIssuedError,
     ApiKey,
@@ -17,48 +18,72 @@ from apikeys.models.key import (
     Status,
 )
 from apikeys.models.organization import LastAdminError, Member, Organization, OwnsKeysError, Role
-from apikeys.models.usage import (
-    Caller,
-    KeyEvidence,
-    Outcome,
-    UsageEvent,
-    UsageHour,
-    UsageSeries,
-    UsageWatermark,
+from apikeys.models.organization_usage import (
+    BusiestKey,
+    BusyKey,
+    EnvironmentUsage,
+    OrganizationDay,
+    OrganizationHour,
+    OwnerUsage,
+    RankKind,
 )
+from apikeys.models.recording import UsageWatermark
+from apikeys.models.rhythm import KeyRhythm
+from apikeys.models.rollup import Dimension, UsageDay, UsageHour, UsageValue, UsageValues
+from apikeys.models.series import RANGES, UsageRange, UsageSeries
+from apikeys.models.usage import Caller, KeyEvidence, Outcome, UsageEvent
 from apikeys.models.user import User
+from apikeys.models.watermark import LateHour
 
 __all__ = [
+    "RANGES",
     "Actor",
     "AlreadyIssuedError",
     "ApiKey",
     "AuditAction",
     "AuditEntry",
+    "BusiestKey",
+    "BusyKey",
     "Caller",
+    "Dimension",
     "Environment",
     "EnvironmentKind",
+    "EnvironmentUsage",
     "InUseError",
     "IssuedKey",
+    "JobRun",
     "KeyActivity",
     "KeyEvidence",
     "KeyExpiredError",
     "KeyRevokedError",
+    "KeyRhythm",
     "KeyScope",
     "KeyTerms",
     "LastAdminError",
+    "LateHour",
     "Member",
     "Organization",
+    "OrganizationDay",
+    "OrganizationHour",
     "Outcome",
+    "OwnerUsage",
     "OwnsKeysError",
+    "RankKind",
     "RateLimit",
+    "Recording",
+    "RecordingState",
     "RevocationReason",
     "Role",
     "Scope",
     "StaleKeyError",
     "Status",
+    "UsageDay",
     "UsageEvent",
     "UsageHour",
+    "UsageRange",
     "UsageSeries",
+    "UsageValue",
+    "UsageValues",
     "UsageWatermark",
     "User",
     "Via",

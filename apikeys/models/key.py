@@ -21,7 +21,7 @@ from apikeys import key_secret
 from apikeys.key_secret import KeySecret
 from apikeys.models.audit import Actor, AuditAction, AuditEntry, difference
 from apikeys.models.catalogue import Environment, Scope
-from apikeys.models.organization import Member, Organization
+from apikeys.models.organization import SYSTEM_SLUG, Member, Organization
 from apikeys.models.text import validate_line, validate_text
 
 LATEST_EXPIRY = datetime(2100, 12, 31, 23, 59, 59, tzinfo=UTC)
@@ -176,6 +176,10 @@ class IssuedKey(NamedTuple):
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     """The states of keys, and the issuing of new ones."""
+
+    def of_people(self) -> Self:
+        """Leave out our own, which only the self-check uses."""
+        return self.exclude(organization__slug=SYSTEM_SLUG)
 
     def with_status(self, status: Status, now: datetime | None = None) -> Self:
         """Return the keys that have a status."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -14,9 +14,12 @@ from apikeys.models.audit import Actor, AuditAction, AuditEntry, difference
 from apikeys.models.text import validate_line, validate_prefix
 from apikeys.models.user import User
 
+# The organization of the self-check's key: it has no members, and people never see it.
+SYSTEM_SLUG = "keyadmin-self-check"
 # First parts of paths that are ours; tests/test_urls.py holds this against the URLconf.
 RESERVED_SLUGS = frozenset(
     [
+        SYSTEM_SLUG,
         "about",
         "accounts",
         "admin",
@@ -80,6 +83,10 @@ def validate_slug_is_free(value: str) -> None:
 
 class OrganizationQuerySet(models.QuerySet["Organization"]):
     """Founding and finding of organizations."""
+
+    def of_people(self) -> Self:
+        """Leave out our own, which only the self-check uses."""
+        return self.exclude(slug=SYSTEM_SLUG)
 
     def found(self, *, name: str, slug: str, admin: User, by: Actor, key_prefix: str = "ka") -> Organization:
         """Create an organization with its three usual environments and its first admin.

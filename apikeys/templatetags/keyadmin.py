@@ -207,6 +207,12 @@ def status_badge(key: Any) -> SafeString:
 
 
 @register.simple_tag
+def status_name(status: str) -> SafeString:
+    """Name a status with its icon and colour, where it is not that of one key."""
+    return _badge(*BADGES[status], status.capitalize())
+
+
+@register.simple_tag
 def outcome_badge(outcome: str) -> SafeString:
     """Show the outcome of a request with icon, word and colour."""
     kind, image = BADGES.get(str(outcome), ("mute", "circle-dashed"))

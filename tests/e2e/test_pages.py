@@ -33,6 +33,9 @@ PAGES = {
     "password-change": ("viewer", "/accounts/password/change/"),
     "preferences": ("viewer", "/settings"),
     "no-organization": ("nowhere", "/"),
+    "overview": ("operator", "/acme/"),
+    "overview-of-a-viewer": ("viewer", "/acme/"),
+    "overview-first-steps": ("admin", "/empty/"),
     "keys": ("operator", "/acme/keys/"),
     "keys-of-a-viewer": ("viewer", "/acme/keys/"),
     "keys-none": ("admin", "/empty/keys/"),
@@ -82,7 +85,7 @@ PAGES = {
 }
 
 # What is no page: it redirects, downloads, or only takes a form.
-NO_PAGES = {"organization_home", "stylesheet", "script", "key_find", "key_export", "audit_export"}
+NO_PAGES = {"stylesheet", "script", "key_find", "key_export", "audit_export"}
 NO_PAGES |= {"scope_create", "member_add", "account_set_password"}
 
 
