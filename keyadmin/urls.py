@@ -3,7 +3,7 @@
 from allauth.account.urls import urlpatterns as account_pages
 from django.urls import include, path
 
-from apikeys.views import audit, catalogue, home, keys, members, organization, overview, revocation
+from apikeys.views import audit, catalogue, exemptions, home, keys, members, organization, overview, revocation
 
 handler400 = "apikeys.views.errors.bad_request"
 handler403 = "apikeys.views.errors.permission_denied"
@@ -50,6 +50,12 @@ urlpatterns = [
         name="key_regenerate",
     ),
     path("<slug:organization>/keys/<str:public_id>/revoke", revocation.key_revoke, name="key_revoke"),
+    path("<slug:organization>/keys/<str:public_id>/exempt", exemptions.key_exempt, name="key_exempt"),
+    path(
+        "<slug:organization>/keys/<str:public_id>/exempt/end",
+        exemptions.key_exempt_end,
+        name="key_exempt_end",
+    ),
     path("<slug:organization>/keys/<str:public_id>/requests", keys.key_requests, name="key_requests"),
     path(
         "<slug:organization>/keys/<str:public_id>/first-request",

@@ -34,7 +34,7 @@ LAYERS = [
     {"key_secret", "proxies", "logs", "connections", "group_commit", "pipeline", "time_zones"},
 ]
 MODELS = ["organization_usage", "rollup", "rhythm", "counting", "watermark", "series", "usage", "counting_sql", "job"]
-MODELS += ["key", "catalogue", "organization", "user", "audit", "recording", "text"]
+MODELS += ["exemption", "key", "silence", "catalogue", "organization", "user", "audit", "recording", "text"]
 
 
 def imports_of(path):

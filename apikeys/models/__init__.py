@@ -2,6 +2,7 @@
 
 from apikeys.models.audit import Actor, AuditAction, AuditEntry, Via
 from apikeys.models.catalogue import Environment, EnvironmentKind, InUseError, Scope
+from apikeys.models.exemption import ExemptionTerms, KeyExemption, StaleExemptionError
 from apikeys.models.job import JobRun, Recording, RecordingState
 from apikeys.models.key import (
     AlreadyIssuedError,
@@ -31,6 +32,7 @@ from apikeys.models.recording import UsageWatermark
 from apikeys.models.rhythm import KeyRhythm
 from apikeys.models.rollup import Dimension, UsageDay, UsageHour, UsageValue, UsageValues
 from apikeys.models.series import RANGES, UsageRange, UsageSeries
+from apikeys.models.silence import KeySilence, Silence
 from apikeys.models.usage import Caller, KeyEvidence, Outcome, UsageEvent
 from apikeys.models.user import User
 from apikeys.models.watermark import LateHour
@@ -49,15 +51,18 @@ __all__ = [
     "Environment",
     "EnvironmentKind",
     "EnvironmentUsage",
+    "ExemptionTerms",
     "InUseError",
     "IssuedKey",
     "JobRun",
     "KeyActivity",
     "KeyEvidence",
+    "KeyExemption",
     "KeyExpiredError",
     "KeyRevokedError",
     "KeyRhythm",
     "KeyScope",
+    "KeySilence",
     "KeyTerms",
     "LastAdminError",
     "LateHour",
@@ -75,6 +80,8 @@ __all__ = [
     "RevocationReason",
     "Role",
     "Scope",
+    "Silence",
+    "StaleExemptionError",
     "StaleKeyError",
     "Status",
     "UsageDay",

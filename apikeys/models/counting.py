@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
+from itertools import batched
 from typing import Any, Final
 
 from django.db import connection, transaction
@@ -29,11 +30,13 @@ RANKED_DAYS: Final = (1, 7, 30, 90, 395)
 # A window of so many days or more is ranked once a day: nothing in it changes much faster.
 _RANKED_DAILY: Final = 30
 _LATE_AT_ONCE: Final = 5000
+_KEYS_AT_ONCE: Final = 5000
 
 
 def roll_up(now: datetime | None = None) -> Iterator[datetime]:
     """Count complete hours, then what came late; yields each hour with requests when it is done."""
     until = complete_until(now)
+    _learn_rhythms()
     while (hours := _count_next(until)) is not None:
         yield from hours
     while hours := count_late():
@@ -104,8 +107,17 @@ def count_late() -> list[datetime]:
         return sorted({note.hour for note in notes})
 
 
+def _learn_rhythms() -> None:
+    """Learn the rhythms of all keys from hours that were counted before rhythms were."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        UsageWatermark.locked()
+        counter = _Counter(cursor)
+        if not counter.finds(sql.ANY_RHYTHM) and counter.finds(sql.ANY_USE):
+            counter.run(sql.RHYTHM, now=timezone.now())
+
+
 def _settle() -> None:
-    """Do once a run, or once a day, what needs the counts of many days: medians of gaps, and the busiest keys."""
+    """Do once a run, or once a day, what needs the counts of many days: rhythms, and the busiest keys."""
     with transaction.atomic(), connection.cursor() as cursor:
         mark = UsageWatermark.locked()
         if mark.until is None or mark.until == mark.settled_until:
@@ -113,9 +125,11 @@ def _settle() -> None:
         counter = _Counter(cursor)
         new_day = mark.settled_until is None or floor_day(mark.settled_until) < floor_day(mark.until)
         if new_day:
-            counter.run(
-                sql.MEDIANS[connection.vendor], since=floor_day(mark.settled_until or mark.until - ROLL_UPS_KEPT)
-            )
+            since = floor_day(mark.settled_until or mark.until - ROLL_UPS_KEPT)
+            counter.run(sql.FORGETFUL, since=since)
+            for rows in batched(cursor.fetchall(), _KEYS_AT_ONCE):
+                counter.run(sql.RHYTHM, [key for (key,) in rows], now=timezone.now())
+            counter.run(sql.MEDIANS[connection.vendor], since=since)
         for days in RANKED_DAYS:
             if new_day or days < _RANKED_DAILY:
                 counter.run(sql.UNRANK, days=days)
@@ -153,6 +167,11 @@ class _Counter:
         if isinstance(first, str):
             first = datetime.fromisoformat(first).replace(tzinfo=UTC)
         return floor_hour(first) if first else until
+
+    def finds(self, statement: str) -> bool:
+        """Say whether a query finds anything."""
+        self.run(statement)
+        return bool(self.cursor.fetchall())
 
     def any_event(self, since: datetime, until: datetime) -> bool:
         """Say whether there is an event between two instants."""

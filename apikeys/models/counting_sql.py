@@ -13,6 +13,8 @@ OTHERS: Final = "\x1f"
 # The median is of the gaps between so many of a key's newest hours.
 MEDIAN_OF: Final = 200
 RANKED: Final = 100
+# A gap counts when it ended in so many days before the last use: older ones tell how a key was used once.
+REMEMBERED_DAYS: Final = 400
 
 _ENGINES: Final = {
     "postgresql": {
@@ -51,6 +53,13 @@ def rendered(statement: str, keys: Sequence[int] | None = None, **parts: str) ->
         **parts,
         gap=seconds.format("hour", "LAG(hour) OVER (PARTITION BY key_id ORDER BY hour)"),
         gap_now=seconds.format("excluded.last_hour", "apikeys_keyrhythm.last_hour"),
+        age=seconds.format("last_hour", "first_hour"),
+        age_now=seconds.format("excluded.last_hour", "apikeys_keyrhythm.first_hour"),
+        since_gap=seconds.format("last_hour", "hour"),
+        since_longest=seconds.format("last_hour", "longest_gap_at"),
+        since_second=seconds.format("last_hour", "second_gap_at"),
+        remembered=str(REMEMBERED_DAYS * 86_400),
+        of_ids=f"AND id IN {listed}" if listed else "",
         of_keys=f"AND key_id IN {listed}" if listed else "",
         of_organizations=f"AND organization_id IN {organizations}" if listed else "",
         most=MOST_KEPT,
@@ -190,25 +199,72 @@ FORGET_ORGANIZATION_DAY: Final = "DELETE FROM apikeys_organizationday WHERE day 
 
 # Rhythms.
 
-RHYTHM_GOES_ON: Final = """
-INSERT INTO apikeys_keyrhythm (key_id, first_hour, last_hour, longest_gap, gaps, computed_at)
-SELECT key_id, hour, hour, 0, 0, %(now)s FROM apikeys_usagehour WHERE hour = %(since)s AND outcome = 'valid'
+# A new gap is one of the longest two or none of them; the longest alone is usual when it takes up half of the time.
+_LONGEST_NOW: Final = "{greater}(apikeys_keyrhythm.longest_gap, {gap_now})"
+_SECOND_NOW: Final = """CASE WHEN {gap_now} >= apikeys_keyrhythm.longest_gap THEN apikeys_keyrhythm.longest_gap
+        ELSE {greater}(apikeys_keyrhythm.second_gap, {gap_now}) END"""
+# Of gaps as long as each other the newest is kept: it is remembered longest.
+RHYTHM_GOES_ON: Final = f"""
+INSERT INTO apikeys_keyrhythm
+    (key_id, first_hour, last_hour, longest_gap, second_gap, usual_gap, gaps, computed_at)
+SELECT key_id, hour, hour, 0, 0, 0, 0, %(now)s FROM apikeys_usagehour WHERE hour = %(since)s AND outcome = 'valid'
 ON CONFLICT (key_id) DO UPDATE SET
     last_hour = excluded.last_hour,
-    longest_gap = {greater}(apikeys_keyrhythm.longest_gap, {gap_now}),
-    gaps = apikeys_keyrhythm.gaps + CASE WHEN {gap_now} > 3600 THEN 1 ELSE 0 END,
+    longest_gap = {_LONGEST_NOW},
+    longest_gap_at = CASE WHEN {{gap_now}} >= apikeys_keyrhythm.longest_gap THEN excluded.last_hour
+        ELSE apikeys_keyrhythm.longest_gap_at END,
+    second_gap = {_SECOND_NOW},
+    second_gap_at = CASE WHEN {{gap_now}} >= apikeys_keyrhythm.longest_gap THEN apikeys_keyrhythm.longest_gap_at
+        WHEN {{gap_now}} >= apikeys_keyrhythm.second_gap THEN excluded.last_hour
+        ELSE apikeys_keyrhythm.second_gap_at END,
+    usual_gap = CASE WHEN 2 * {_LONGEST_NOW} >= {{less}}({{age_now}}, {{remembered}}) THEN {_LONGEST_NOW}
+        ELSE {_SECOND_NOW} END,
+    gaps = apikeys_keyrhythm.gaps + CASE WHEN {{gap_now}} > 3600 THEN 1 ELSE 0 END,
     computed_at = excluded.computed_at
 WHERE apikeys_keyrhythm.last_hour < excluded.last_hour
-"""
+"""  # noqa: S608 - of constants
+# From all that is kept, also of the keys that a key replaces: its rhythm is theirs.
 RHYTHM: Final = """
-INSERT INTO apikeys_keyrhythm (key_id, first_hour, last_hour, longest_gap, gaps, computed_at)
-SELECT key_id, MIN(hour), MAX(hour), COALESCE(MAX(gap), 0), COUNT(CASE WHEN gap > 3600 THEN 1 END), %(now)s
-FROM (SELECT key_id, hour, {gap} AS gap FROM apikeys_usagehour WHERE outcome = 'valid' {of_keys}) gaps
-GROUP BY key_id
+WITH RECURSIVE sources (key_id, source_id) AS (
+    SELECT id, id FROM apikeys_apikey WHERE 1 = 1 {of_ids}
+    UNION ALL
+    SELECT sources.key_id, replaces_id FROM sources JOIN apikeys_apikey ON id = source_id WHERE replaces_id IS NOT NULL
+), hours AS (
+    SELECT sources.key_id, hour FROM sources JOIN apikeys_usagehour u ON u.key_id = source_id AND outcome = 'valid'
+), gaps AS (
+    SELECT key_id, hour, {gap} AS gap FROM hours
+), ends AS (
+    SELECT key_id, MIN(hour) AS first_hour, MAX(hour) AS last_hour, COUNT(CASE WHEN gap > 3600 THEN 1 END) AS gaps
+    FROM gaps GROUP BY key_id
+), placed AS (
+    SELECT key_id, gap, hour, ROW_NUMBER() OVER (PARTITION BY key_id ORDER BY gap DESC, hour DESC) AS place
+    FROM gaps JOIN ends USING (key_id) WHERE gap > 0 AND {since_gap} < {remembered}
+), longest AS (
+    SELECT key_id, MAX(CASE WHEN place = 1 THEN gap END) AS longest_gap,
+           MAX(CASE WHEN place = 1 THEN hour END) AS longest_gap_at,
+           COALESCE(MAX(CASE WHEN place = 2 THEN gap END), 0) AS second_gap,
+           MAX(CASE WHEN place = 2 THEN hour END) AS second_gap_at
+    FROM placed WHERE place <= 2 GROUP BY key_id
+)
+INSERT INTO apikeys_keyrhythm (
+    key_id, first_hour, last_hour, longest_gap, longest_gap_at, second_gap, second_gap_at, usual_gap, gaps, computed_at
+)
+SELECT key_id, first_hour, last_hour, COALESCE(longest_gap, 0), longest_gap_at, COALESCE(second_gap, 0), second_gap_at,
+       COALESCE(CASE WHEN 2 * longest_gap >= {less}({age}, {remembered}) THEN longest_gap ELSE second_gap END, 0),
+       gaps, %(now)s
+FROM ends LEFT JOIN longest USING (key_id) WHERE 1 = 1
 ON CONFLICT (key_id) DO UPDATE SET
     first_hour = excluded.first_hour, last_hour = excluded.last_hour, longest_gap = excluded.longest_gap,
-    gaps = excluded.gaps, computed_at = excluded.computed_at
+    longest_gap_at = excluded.longest_gap_at, second_gap = excluded.second_gap, second_gap_at = excluded.second_gap_at,
+    usual_gap = excluded.usual_gap, gaps = excluded.gaps, computed_at = excluded.computed_at
 """
+# Keys of which a gap is to be forgotten that was the longest or the second longest.
+FORGETFUL: Final = """
+SELECT key_id FROM apikeys_keyrhythm
+WHERE last_hour >= %(since)s AND ({since_longest} >= {remembered} OR {since_second} >= {remembered})
+"""
+ANY_RHYTHM: Final = "SELECT 1 FROM apikeys_keyrhythm LIMIT 1"
+ANY_USE: Final = "SELECT 1 FROM apikeys_usagehour WHERE outcome = 'valid' LIMIT 1"
 # PostgreSQL reads the newest hours of each key by the primary key; a window would read all of them.
 _NEWEST: Final = {
     "postgresql": """

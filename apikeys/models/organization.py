@@ -59,7 +59,7 @@ class LastAdminError(Exception):
 
 
 class OwnsKeysError(Exception):
-    """A member who owns keys is removed only with somebody named who takes them over."""
+    """A member who owns keys or exemptions is removed only with somebody named who takes them over."""
 
 
 class Role(models.TextChoices):
@@ -231,17 +231,22 @@ class Member(models.Model):
             )
 
     def remove(self, *, by: Actor, keys_to: Member | None = None) -> None:
-        """Take the person out of the organization and hand their keys over.
+        """Take the person out of the organization, and hand over their keys and exemptions that run.
 
-        Raises LastAdminError, and OwnsKeysError when the person owns keys and nobody takes them.
+        Raises LastAdminError, and OwnsKeysError when the person owns any and nobody takes them.
         """
         with transaction.atomic():
             self._keep_an_admin(unless=False)
-            if self.owned_keys.exists():
+            exemptions = self.owned_exemptions.running().select_related("owner__user", "key__organization")
+            if self.owned_keys.exists() or exemptions.exists():
                 if keys_to is None or keys_to.pk == self.pk or keys_to.organization_id != self.organization_id:
                     raise OwnsKeysError
                 for key in self.owned_keys.select_for_update(of=("self",)):
                     key.hand_over(keys_to, by=by)
+                for exemption in exemptions.select_for_update(of=("self",)):
+                    exemption.hand_over(keys_to, by=by)
+            # What is left has run out, or its key is revoked.
+            self.owned_exemptions.all().delete()
             AuditEntry.objects.record(
                 AuditAction.MEMBER_REMOVE,
                 by=by,

@@ -213,6 +213,19 @@ def status_name(status: str) -> SafeString:
 
 
 @register.simple_tag
+def silence_label(key: ApiKey) -> SafeString:
+    """Say in a word what the silence of a key means, and that it may be silent; the reason is its title."""
+    silence = key.silence
+    if exemption := key.exemption_now:
+        told = f"until {exemption.until.astimezone(UTC):%-d %b %Y}: {exemption.reason} ({exemption.owner})"
+        return format_html('<small class="line" title="{}">may be silent</small>', told)
+    if silence is None:
+        return mark_safe("")
+    css = "line warn-text" if silence.is_unused else "line"
+    return format_html('<small class="{}" title="{}">{}</small>', css, silence.reason.capitalize(), silence.label)
+
+
+@register.simple_tag
 def outcome_badge(outcome: str) -> SafeString:
     """Show the outcome of a request with icon, word and colour."""
     kind, image = BADGES.get(str(outcome), ("mute", "circle-dashed"))

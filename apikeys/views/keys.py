@@ -20,7 +20,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from apikeys import key_secret
 from apikeys.csv_export import csv_response
-from apikeys.filters import SORT_LABELS, TABS, KeyFilter, in_tab
+from apikeys.filters import SORT_LABELS, TABS, KeyFilter, SilenceLink, in_tab, silence_links
 from apikeys.forms import KeyForm, add_verb_errors
 from apikeys.http import MemberRequest, actor
 from apikeys.models import (
@@ -97,6 +97,8 @@ def _list_context(request: MemberRequest, listing: KeyFilter, found: Page[ApiKey
     return {
         "summary": _summary(request),
         "tabs": _tabs(request, listing),
+        "silences": _silences(request, listing),
+        "unused_after": settings.UNUSED_AFTER_DAYS,
         "form": listing.form,
         "chips": listing.chips(path, query) if valid else [],
         "clear_url": path,
@@ -127,7 +129,7 @@ def _summary(request: MemberRequest) -> str:
     return (
         f"{count_text(keys.all())} keys in {environments} environment{pluralize(environments)}. "
         f"{soon} expire{pluralize(soon, 's,')} within 30 days, "
-        f"{silent} {pluralize(silent, 'has,have')} not been used for {settings.UNUSED_AFTER_DAYS} days."
+        f"{silent} {pluralize(silent, 'is,are')} unused."
     )
 
 
@@ -146,6 +148,16 @@ def _tabs(request: MemberRequest, listing: KeyFilter) -> list[dict[str, Any]]:
         }
         for value, label in TABS.items()
     ]
+
+
+def _silences(request: MemberRequest, listing: KeyFilter) -> list[SilenceLink]:
+    """Return the kinds of silent keys, where they are what the list is about."""
+    query = request.GET.copy()
+    asked = [query.pop(name, [""])[-1] for name in ("status", "silence")]
+    everything = KeyFilter(query, queryset=request.member.organization.keys.all(), request=request)
+    if not listing.is_valid() or not everything.is_valid() or (asked[0] != "unused" and not asked[1]):
+        return []
+    return silence_links(listing, everything.qs, request.path, request.GET)
 
 
 def _columns(request: MemberRequest, sort: str) -> list[dict[str, str]]:

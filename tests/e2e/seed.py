@@ -23,9 +23,11 @@ from tests.factories import (  # noqa: E402
     make_environment,
     make_event,
     make_events,
+    make_exemption,
     make_expired_key,
     make_key,
     make_member,
+    make_old_key,
     make_organization,
     make_revoked_key,
     make_scope,
@@ -86,7 +88,11 @@ def _keys(acme: Organization, members: dict[str, Member], scopes: list[str]) -> 
         "expired": make_expired_key(acme, "Expired sync"),
         "revoked": make_revoked_key(acme, "Revoked crawler"),
     }
+    unused = make_old_key(acme, timedelta(days=200), name="Unused feed")
+    exempt = make_old_key(acme, timedelta(days=200), name="Standby " + "x" * 90)
+    make_exemption(exempt, operator, reason="<b>Stands by</b> " + "y" * 150)
     named = {name: issued.key.public_id for name, issued in keys.items()}
+    named |= {"unused": unused.public_id, "exempt": exempt.public_id}
     return named | {"paused": paused.public_id, "new": replaced.regenerate(by=make_actor()).key.public_id}
 
 
