@@ -15,7 +15,6 @@ from apikeys.models import (
     Environment,
     EnvironmentKind,
     ExemptionTerms,
-    KeyEvidence,
     KeyExemption,
     KeyTerms,
     Member,
@@ -25,6 +24,7 @@ from apikeys.models import (
     Role,
     Scope,
 )
+from apikeys.models.evidence import KeyEvidence, ScopeEvidence, ScopeUse
 from apikeys.models.key import MAX_RATE, RATE_PERIODS, parse_networks
 from apikeys.models.text import validate_line, validate_text
 
@@ -313,6 +313,48 @@ class RevokeForm(forms.Form):
         if typed != self.expected:
             raise ValidationError(f"This does not match. Type {self.expected} to confirm.")
         return typed
+
+
+class NarrowForm(forms.Form):
+    """The scopes to take from a key; those that were used are taken only when it was said what that refuses."""
+
+    scopes = forms.MultipleChoiceField(
+        widget=forms.CheckboxSelectMultiple,
+        label="Scopes to take",
+        error_messages={
+            "required": "Choose at least one scope.",
+            "invalid_choice": "%(value)s is not a scope of this key any more.",
+        },
+    )
+    version = forms.IntegerField(widget=forms.HiddenInput, min_value=1)
+    refuses = forms.IntegerField(widget=forms.HiddenInput, min_value=0, initial=0)
+
+    def __init__(self, data: Any, *, key: ApiKey, evidence: ScopeEvidence) -> None:
+        unused = [scope.name for scope in evidence.unused] if evidence.can_narrow else []
+        super().__init__(data, initial={"version": key.version, "scopes": unused})
+        self.evidence = evidence
+        self.fields["scopes"].choices = [(one.name, one.name) for one in evidence.granted]  # type: ignore[attr-defined]
+
+    @property
+    def options(self) -> list[tuple[ScopeUse, bool]]:
+        """Each scope of the key with its use, and whether it is ticked."""
+        ticked = set(self["scopes"].value() or ())
+        return [(scope, scope.name in ticked) for scope in self.evidence.granted]
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse what would have refused more requests than the page said."""
+        found = super().clean() or self.cleaned_data
+        lost = self.evidence.refused_without(found.get("scopes", ()))
+        count = sum(scope.accepted for scope in lost)
+        if count > found.get("refuses", 0):
+            self.data = self.data.copy()
+            self.data["refuses"] = str(count)
+            told = ", ".join(f"{scope.name} ({scope.accepted:,})" for scope in lost)
+            raise ValidationError(
+                f"In 90 days this would have refused {count:,} of {self.evidence.accepted:,} accepted requests: {told}."
+                " To take them all the same, press the button again."
+            )
+        return found
 
 
 class ScopeForm(forms.Form):

@@ -3,7 +3,20 @@
 from allauth.account.urls import urlpatterns as account_pages
 from django.urls import include, path
 
-from apikeys.views import audit, catalogue, exemptions, home, keys, members, organization, overview, revocation
+from apikeys.views import (
+    audit,
+    catalogue,
+    exemptions,
+    home,
+    keys,
+    members,
+    narrowing,
+    organization,
+    overview,
+    requests,
+    revocation,
+    statistics,
+)
 
 handler400 = "apikeys.views.errors.bad_request"
 handler403 = "apikeys.views.errors.permission_denied"
@@ -40,8 +53,14 @@ urlpatterns = [
     path("<slug:organization>/keys/export.csv", keys.key_export, name="key_export"),
     path("<slug:organization>/keys/new", keys.key_create, name="key_create"),
     path("<slug:organization>/keys/revoke", revocation.key_bulk_revoke, name="key_bulk_revoke"),
-    path("<slug:organization>/keys/<str:public_id>", keys.key_detail, name="key_detail"),
+    path("<slug:organization>/keys/<str:public_id>", statistics.key_detail, name="key_detail"),
     path("<slug:organization>/keys/<str:public_id>/edit", keys.key_edit, name="key_edit"),
+    path("<slug:organization>/keys/<str:public_id>/narrow", narrowing.key_narrow, name="key_narrow"),
+    path(
+        "<slug:organization>/keys/<str:public_id>/export/<str:table>.<str:kind>",
+        statistics.key_usage_export,
+        name="key_usage_export",
+    ),
     path("<slug:organization>/keys/<str:public_id>/pause", revocation.key_pause, name="key_pause"),
     path("<slug:organization>/keys/<str:public_id>/resume", revocation.key_resume, name="key_resume"),
     path(
@@ -56,10 +75,10 @@ urlpatterns = [
         exemptions.key_exempt_end,
         name="key_exempt_end",
     ),
-    path("<slug:organization>/keys/<str:public_id>/requests", keys.key_requests, name="key_requests"),
+    path("<slug:organization>/keys/<str:public_id>/requests", requests.key_requests, name="key_requests"),
     path(
         "<slug:organization>/keys/<str:public_id>/first-request",
-        keys.key_first_request,
+        requests.key_first_request,
         name="key_first_request",
     ),
     # /<organization>/audit/

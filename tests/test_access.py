@@ -28,6 +28,7 @@ OF_AN_ORGANIZATION = [name for name in ACCESS if ACCESS[name].startswith("role:"
 FORMS = {
     "key_create": key_form(),
     "key_edit": key_form(name="renamed"),
+    "key_narrow": {"scopes": ["orders:write"], "version": "1", "refuses": "0"},
     "key_pause": {},
     "key_resume": {},
     "key_exempt": {"reason": "stands by", "until": "90", "until_on": "", "seen": ""},
@@ -56,7 +57,7 @@ class Things:
 
     def __init__(self, organization):
         self.organization = organization.slug
-        self.key = make_key(organization).key
+        self.key = make_key(organization, scopes=["orders:read", "orders:write"]).key
         self.paused = make_key(organization).key
         self.paused.paused_at = self.key.created_at
         self.paused.save()
@@ -74,6 +75,8 @@ class Things:
             "code": "spare",
             "pk": self.member.pk,
             "name": "spare:read",
+            "table": "callers",
+            "kind": "csv",
         } | other
         asked = re.findall(r"<\w+:(\w+)>", ROUTES[page])
         return reverse(page, kwargs={argument: known[argument] for argument in asked})

@@ -15,6 +15,10 @@ LAYERS = [
     {
         "forms",
         "filters",
+        "usage_forms",
+        "key_tables",
+        "request_log",
+        "callers",
         "permissions",
         "http",
         "exports",
@@ -26,14 +30,26 @@ LAYERS = [
         "demo",
         "templatetags",
     },
-    {"gateway", "charts", "checks", "apps", "flagging", "retention", "partitions", "self_check"},
+    {"gateway", "charts", "ranges", "checks", "apps", "flagging", "retention", "partitions", "self_check"},
     {"metrics", "readiness"},
     {"verification"},
     {"ledger"},
     {"models"},
     {"key_secret", "proxies", "logs", "connections", "group_commit", "pipeline", "time_zones"},
 ]
-MODELS = ["organization_usage", "rollup", "rhythm", "counting", "watermark", "series", "usage", "counting_sql", "job"]
+MODELS = [
+    "evidence",
+    "forecast",
+    "organization_usage",
+    "rollup",
+    "rhythm",
+    "counting",
+    "watermark",
+    "series",
+    "usage",
+    "counting_sql",
+    "job",
+]
 MODELS += ["exemption", "key", "silence", "catalogue", "organization", "user", "audit", "recording", "text"]
 
 
@@ -111,7 +127,7 @@ def test_every_view_says_who_may_see_it_and_has_one_name(route, pattern):
 
 def test_each_page_has_a_template_of_its_name():
     stems = {path.stem for path in (ROOT / "templates/apikeys").glob("*.html")}
-    without = {"home", "stylesheet", "script", "key_find", "key_export", "audit_export"}
+    without = {"home", "stylesheet", "script", "key_find", "key_export", "audit_export", "key_usage_export"}
     shared = {
         "key_create": "key_form",
         "key_edit": "key_form",

@@ -2,6 +2,7 @@
 
 from apikeys.models.audit import Actor, AuditAction, AuditEntry, Via
 from apikeys.models.catalogue import Environment, EnvironmentKind, InUseError, Scope
+from apikeys.models.evidence import Habit, KeyEvidence, Recent, ScopeEvidence
 from apikeys.models.exemption import ExemptionTerms, KeyExemption, StaleExemptionError
 from apikeys.models.job import JobRun, Recording, RecordingState
 from apikeys.models.key import (
@@ -33,7 +34,7 @@ from apikeys.models.rhythm import KeyRhythm
 from apikeys.models.rollup import Dimension, UsageDay, UsageHour, UsageValue, UsageValues
 from apikeys.models.series import RANGES, UsageRange, UsageSeries
 from apikeys.models.silence import KeySilence, Silence
-from apikeys.models.usage import Caller, KeyEvidence, Outcome, UsageEvent
+from apikeys.models.usage import Outcome, UsageEvent
 from apikeys.models.user import User
 from apikeys.models.watermark import LateHour
 
@@ -46,12 +47,12 @@ __all__ = [
     "AuditEntry",
     "BusiestKey",
     "BusyKey",
-    "Caller",
     "Dimension",
     "Environment",
     "EnvironmentKind",
     "EnvironmentUsage",
     "ExemptionTerms",
+    "Habit",
     "InUseError",
     "IssuedKey",
     "JobRun",
@@ -75,11 +76,13 @@ __all__ = [
     "OwnsKeysError",
     "RankKind",
     "RateLimit",
+    "Recent",
     "Recording",
     "RecordingState",
     "RevocationReason",
     "Role",
     "Scope",
+    "ScopeEvidence",
     "Silence",
     "StaleExemptionError",
     "StaleKeyError",

@@ -69,14 +69,13 @@ class UsageHourQuerySet(models.QuerySet["UsageHour"]):
             found.setdefault(key_id, [0] * days)[min(days - 1, (at - first) // DAY)] += count
         return found
 
-    def weekly(self, key: ApiKey, since: datetime, tz: tzinfo = UTC) -> list[list[int]]:
-        """Return accepted requests since an instant by weekday, Monday first, and hour of the day in a time zone."""
-        week = [[0] * 24 for _ in range(7)]
-        for _, at, outcome, count in self._counted([key.pk], since, unit=TruncHour):
+    def hourly(self, key: ApiKey, since: datetime) -> dict[datetime, int]:
+        """Return the accepted requests of each hour (UTC) since an instant that had any."""
+        found: dict[datetime, int] = defaultdict(int)
+        for _, hour, outcome, count in self._counted([key.pk], since, unit=TruncHour):
             if outcome == Outcome.VALID:
-                local = at.astimezone(tz)
-                week[local.weekday()][local.hour] += count
-        return week
+                found[hour] += count
+        return dict(found)
 
     def attempts_since_end(self, keys: Iterable[ApiKey]) -> dict[int, int]:
         """Return how often each dead key was tried since it was revoked or expired, by key id."""

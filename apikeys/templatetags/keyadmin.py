@@ -191,6 +191,13 @@ def percent(share: float | None) -> str:
     return f"{min(value, 99.9):.1f} %" if value < 10 or value > 99 else f"{value:.0f} %"
 
 
+@register.filter
+def signed_percent(share: float) -> str:
+    """Write a change as a percentage with its sign: "+12 %"."""
+    value = round(share * 100)
+    return f"+{value:,} %" if value > 0 else f"\u2212{-value:,} %" if value else "\u00b10 %"
+
+
 @lru_cache(maxsize=64)
 def _badge(kind: str, image: str, word: str) -> SafeString:
     return format_html('<span class="badge {}">{}{}</span>', kind, _icon(image, 14), word)
@@ -266,13 +273,6 @@ def share_bar(share: float) -> SafeString:
         'aria-hidden="true"><rect width="{}" height="6"/></svg>',
         round(min(max(share, 0), 1) * 100, 1),
     )
-
-
-@register.inclusion_tag("components/_usage_chart.html")
-def usage_chart(series: Any) -> dict[str, object]:
-    """Draw requests over time by outcome, with a legend and the same figures as a table."""
-    chart = charts.stacked_bars(series.starts, series.counts, series.step, dict(Outcome.choices))
-    return {"chart": chart, "series": series, "ticks": [short_words(tick) for tick in reversed(chart.ticks)]}
 
 
 @register.inclusion_tag("components/_column.html")

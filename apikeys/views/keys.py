@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
-from django.core.exceptions import BadRequest, ValidationError
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpResponse, QueryDict, StreamingHttpResponse
 from django.shortcuts import redirect
@@ -29,29 +29,16 @@ from apikeys.models import (
     AuditAction,
     AuditEntry,
     IssuedKey,
-    KeyEvidence,
     KeyRevokedError,
-    Outcome,
     Role,
     StaleKeyError,
-    UsageEvent,
     UsageHour,
-    UsageSeries,
 )
-from apikeys.models.usage import DAY, HOUR
 from apikeys.paging import BadCursorError, Page, changed_url, count_text, take_page
 from apikeys.permissions import role_required
 from apikeys.views.pages import form_status, get_key, go_to, page, posted
 
 FORM_FIELDS = {"expires_at": "expires_on"}
-RANGES = {
-    "24h": ("24 h", HOUR, 24),
-    "7d": ("7 d", 6 * HOUR, 28),
-    "30d": ("30 d", DAY, 30),
-    "90d": ("90 d", DAY, 90),
-}
-REQUESTS_SHOWN = 20
-HISTORY_SHOWN = 20
 SPARKLINE_DAYS = 30
 EXPORT_HEADER = (
     *("id", "fingerprint", "name", "purpose", "environment", "status", "owner", "scopes", "created_at"),
@@ -227,94 +214,6 @@ def _export_rows(keys: Iterator[ApiKey]) -> Iterator[list[object]]:
             *(instants[0], instants[1], " ".join(key.networks), key.rate_limit_text),
             *(instants[2], key.revoked_by_label, key.get_revoked_reason_display()),
         ]
-
-
-@require_safe
-@role_required(Role.VIEWER)
-def key_detail(request: MemberRequest, public_id: str) -> HttpResponse:
-    """Show what a key is, whose, whether it is alive, and what uses it."""
-    key = get_key(request, public_id)
-    chosen = _chosen(request, "range", RANGES) or "30d"
-    series = _series(key, chosen)
-    context = {
-        "key": key,
-        "ranges": [
-            {"label": label, "value": value, "url": f"?range={value}", "current": value == chosen}
-            for value, (label, _, _) in RANGES.items()
-        ],
-        "series": series,
-        "requests_total": series.total,
-        "refused_share": series.refused / series.total if series.total else 0,
-        "evidence": KeyEvidence.of(key),
-        "history": AuditEntry.objects.filter(key_id=key.pk)[:HISTORY_SHOWN],
-        **_requests_context(request, key),
-        **_retired_context(key),
-    }
-    return page(request, "apikeys/key_detail.html", "keys", context, partial="key_usage")
-
-
-def _chosen(request: MemberRequest, name: str, choices: Collection[str]) -> str:
-    """Return one of some choices, empty when none is made; the links of the page name no other."""
-    value = request.GET.get(name, "")
-    if value and value not in choices:
-        raise BadRequest(f"{name} must be one of {', '.join(choices)}.")
-    return value
-
-
-def _series(key: ApiKey, name: str) -> UsageSeries:
-    _, step, buckets = RANGES[name]
-    now = timezone.now().replace(minute=0, second=0, microsecond=0)
-    end = now + HOUR if step < DAY else now.replace(hour=0) + DAY
-    return UsageHour.objects.series(key, end - step * buckets, step, buckets)
-
-
-def _requests_context(request: MemberRequest, key: ApiKey) -> dict[str, Any]:
-    outcome = _chosen(request, "outcome", Outcome.values)
-    events = UsageEvent.objects.of(key).order_by("-at", "-nonce")
-    if outcome:
-        events = events.filter(outcome=outcome)
-    url = reverse("key_requests", args=[request.member.organization.slug, key.public_id])
-    choices = [
-        ("", "All"),
-        *((value, label) for value, label in Outcome.choices if value != Outcome.MALFORMED),
-    ]
-    return {
-        "requests": events[:REQUESTS_SHOWN],
-        "outcome": outcome,
-        "request_filter": [
-            {"label": label, "value": value, "url": f"{url}?outcome={value}", "current": value == outcome}
-            for value, label in choices
-        ],
-    }
-
-
-def _retired_context(key: ApiKey) -> dict[str, Any]:
-    """Return who still tries a dead key."""
-    if not key.is_dead:
-        return {}
-    ended = key.revoked_at or key.expires_at or key.created_at
-    callers, others = UsageEvent.objects.callers(key, ended, accepted=False, most=10)
-    attempts = UsageHour.objects.attempts_since_end([key]).get(key.pk, 0)
-    return {"retired_attempts": attempts, "retired_callers": callers, "retired_other_callers": others}
-
-
-@require_safe
-@role_required(Role.VIEWER)
-def key_requests(request: MemberRequest, public_id: str) -> HttpResponse:
-    """Show a key's newest requests; the detail page asks for it again and again."""
-    key = get_key(request, public_id)
-    context = {"key": key, **_requests_context(request, key), **_retired_context(key)}
-    return page(request, "apikeys/key_requests.html", "keys", context, partial="key_requests")
-
-
-@require_safe
-@role_required(Role.VIEWER)
-def key_first_request(request: MemberRequest, public_id: str) -> HttpResponse:
-    """Show whether a new key has been used yet."""
-    key = get_key(request, public_id)
-    event = UsageEvent.objects.of(key).order_by("at", "nonce").first()
-    context = {"key": key, "event": event}
-    return page(request, "apikeys/key_first_request.html", "keys", context, partial="first_request")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

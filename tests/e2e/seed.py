@@ -81,7 +81,14 @@ def _keys(acme: Organization, members: dict[str, Member], scopes: list[str]) -> 
     for number in range(60):
         make_key(acme, f"Batch job {number}", environment="dev", owner=operator)
     keys = {
-        "busy": make_key(acme, "Busy reporter", owner=operator, rate_limit=(50, 1, 200), networks=["198.51.100.0/24"]),
+        "busy": make_key(
+            acme,
+            "Busy reporter",
+            scopes=["orders:read", "orders:write"],
+            owner=operator,
+            rate_limit=(50, 1, 200),
+            networks=["198.51.100.0/24"],
+        ),
         "hostile": hostile[0],
         "idle": make_key(acme, "Idle exporter", owner=operator),
         "expiring": make_key(acme, "Expiring sync", expires_at=timezone.now() + timedelta(days=5)),

@@ -46,6 +46,10 @@ PAGES = {
     "keys-revoked": ("operator", "/acme/keys/?status=revoked"),
     "key-busy": ("operator", "/acme/keys/{busy}"),
     "key-busy-24h": ("operator", "/acme/keys/{busy}?range=24h"),
+    "key-busy-13m": ("operator", "/acme/keys/{busy}?range=13m&callers=network"),
+    "key-bad-range": ("operator", "/acme/keys/{busy}?since=2026-02-30&until=2026-01-01"),
+    "key-narrow": ("operator", "/acme/keys/{busy}/narrow"),
+    "key-narrow-hostile": ("operator", "/acme/keys/{hostile}/narrow"),
     "key-idle": ("operator", "/acme/keys/{idle}"),
     "key-expiring": ("operator", "/acme/keys/{expiring}"),
     "key-unused": ("operator", "/acme/keys/{unused}"),
@@ -57,6 +61,8 @@ PAGES = {
     "key-hostile": ("operator", "/acme/keys/{hostile}"),
     "key-of-a-viewer": ("viewer", "/acme/keys/{busy}"),
     "key-requests": ("operator", "/acme/keys/{busy}/requests"),
+    "key-requests-filtered": ("operator", "/acme/keys/{busy}/requests?outcome=paused&caller=curl&range=7d"),
+    "key-requests-bad-filter": ("operator", "/acme/keys/{busy}/requests?outcome=odd"),
     "key-first-request": ("operator", "/acme/keys/{idle}/first-request"),
     "key-create": ("operator", "/acme/keys/new"),
     "key-edit": ("operator", "/acme/keys/{busy}/edit"),
@@ -93,7 +99,7 @@ PAGES = {
 }
 
 # What is no page: it redirects, downloads, or only takes a form.
-NO_PAGES = {"stylesheet", "script", "key_find", "key_export", "audit_export"}
+NO_PAGES = {"stylesheet", "script", "key_find", "key_export", "audit_export", "key_usage_export"}
 NO_PAGES |= {"scope_create", "member_add", "account_set_password"}
 
 
@@ -170,6 +176,28 @@ def selects_two_keys_to_revoke(page: Page) -> None:
 
 def opens(text: str) -> Act:
     return lambda page: page.get_by_text(text, exact=True).first.click()
+
+
+def walks_the_chart(page: Page) -> None:
+    page.get_by_role("img", name=re.compile("^Requests per day")).focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("[data-tip]:visible")).to_have_count(1)
+
+
+def opens_the_tables(page: Page) -> None:
+    for summary in page.get_by_text("As a table", exact=True).all():
+        summary.click()
+
+
+def takes_a_used_scope(page: Page) -> None:
+    page.get_by_role("checkbox", name="orders:read").check()
+    page.get_by_role("button", name="Take the ticked scopes").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+
+
+def pauses_the_requests(page: Page) -> None:
+    page.get_by_role("button", name="Pause", exact=True).click()
+    expect(page.get_by_text("Paused", exact=True)).to_be_visible()
 
 
 def opens_the_person_menu(page: Page) -> None:
@@ -259,6 +287,12 @@ STATES: dict[str, tuple[str, str, Act]] = {
     "key-revoke-dialog": ("operator", "/acme/keys/{busy}", opens_a_dialog("Revoke…")),
     "key-revoke-dialog-idle": ("operator", "/acme/keys/{idle}", opens_a_dialog("Revoke…")),
     "key-revoke-dialog-hostile": ("operator", "/acme/keys/{hostile}", opens_a_dialog("Revoke…")),
+    "key-narrow-dialog": ("operator", "/acme/keys/{busy}", opens_a_dialog("Narrow to used…")),
+    "key-narrow-used": ("operator", "/acme/keys/{busy}/narrow", takes_a_used_scope),
+    "key-chart-figures": ("operator", "/acme/keys/{busy}", walks_the_chart),
+    "key-charts-as-tables": ("operator", "/acme/keys/{busy}", opens_the_tables),
+    "key-days-open": ("operator", "/acme/keys/{busy}", opens("Days…")),
+    "key-requests-paused": ("operator", "/acme/keys/{busy}", pauses_the_requests),
     "key-pause-dialog": ("operator", "/acme/keys/{busy}", opens_a_dialog("Pause…")),
     "key-resume-dialog": ("operator", "/acme/keys/{paused}", opens_a_dialog("Resume…")),
     "keys-unused-explained": ("operator", "/acme/keys/?status=unused", opens("What is unused?")),
