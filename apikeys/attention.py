@@ -50,6 +50,10 @@ class Group(NamedTuple):
     why: str
     holds: tuple[str, ...] = ()
 
+    def ordered(self, keys: ApiKeyQuerySet, now: datetime) -> ApiKeyQuerySet:
+        """Return its keys, the most urgent first."""
+        return self.select(keys, now).order_by(self.order, "pk")
+
 
 @dataclass(frozen=True, slots=True)
 class Matter:
@@ -145,6 +149,17 @@ GROUPS: Final = (
         holds=("ending_in_use_7",),
     ),
     Group(
+        "unused",
+        Risk.LOW,
+        "moon",
+        {"status": "unused"},
+        ApiKeyQuerySet.unused,
+        *("quiet_since", "Quiet since", "quiet_since"),
+        "key is unused",
+        "keys are unused",
+        "Nobody would miss them; whoever finds one has a way in.",
+    ),
+    Group(
         "ending_7",
         Risk.LOW,
         "clock",
@@ -175,9 +190,8 @@ def matters(keys: ApiKeyQuerySet, now: datetime) -> Iterator[Matter]:
     """Yield the groups that have keys, the riskiest first; two queries a group at most, none of them unbounded."""
     counts: dict[str, str] = {}
     for group in GROUPS:
-        chosen = group.select(keys, now)
-        count = counts[group.name] = count_text(chosen)
+        count = counts[group.name] = count_text(group.select(keys, now))
         told = not count.endswith("+") and count in {counts[held] for held in group.holds}
         if count != "0" and not told:
-            named = chosen.annotate(moment=F(group.moment)).order_by(group.order)
-            yield Matter(group, count, list(named.values("name", "public_id", "moment")[:NAMED]))
+            named = group.ordered(keys, now).values("name", "public_id", moment=F(group.moment))
+            yield Matter(group, count, [dict(row) for row in named[:NAMED]])

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from apikeys.callers import GROUPINGS, callers_of
 from apikeys.charts import WEEKDAYS
-from apikeys.models import ApiKey, Dimension, Outcome, UsageDay, UsageEvent, UsageHour, UsageSeries
+from apikeys.models import ApiKey, Dimension, Outcome, UsageDay, UsageEvent, UsageHour, UsageSeries, UsageValues
 from apikeys.models.evidence import EVERY, Habit, ScopeEvidence
 from apikeys.ranges import TimeRange
 from apikeys.request_log import Wanted
@@ -28,7 +28,8 @@ class Asked(NamedTuple):
 
     def file_part(self, table: str) -> str:
         """Return what tells the file of a table from others: "callers-30d"."""
-        span = {"scopes": "90d", "rhythm": "8w", "requests": self.wanted.span.name if self.wanted.span else "all"}
+        requests = self.wanted.span.name if self.wanted.span else "all"
+        span = {"scopes": "90d", "tries": "since-end", "rhythm": "8w", "requests": requests}
         return f"{table}-{span.get(table, self.span.name)}"
 
 
@@ -40,20 +41,34 @@ class Table(NamedTuple):
 
 
 def _outcomes(asked: Asked) -> Table:
-    series = UsageHour.objects.series_between(asked.key, asked.span.edges)
-    return Table(("since", "until", *OUTCOMES, "total"), list(_outcome_rows(series, asked.span)))
+    return outcome_table(UsageHour.objects.series_between(asked.key, asked.span.edges), asked.span)
+
+
+def outcome_table(series: UsageSeries, span: TimeRange) -> Table:
+    """Return a chart's counts, a row a step."""
+    return Table(("since", "until", *OUTCOMES, "total"), _outcome_rows(series, span))
 
 
 def _outcome_rows(series: UsageSeries, span: TimeRange) -> Iterator[list[object]]:
     for place, (since, until) in enumerate(pairwise([*series.starts, series.end])):
         counts = [series.counts[name][place] if name in series.counts else 0 for name in OUTCOMES]
-        yield [_told(since, span), _told(until, span), *counts, sum(counts)]
+        yield [told(since, span), told(until, span), *counts, sum(counts)]
 
 
 def _callers(asked: Asked) -> Table:
     found = UsageDay.objects.usage_of(asked.key, Dimension.CALLER, *asked.span.whole_days, most=EVERY)
-    callers = callers_of(found, asked.grouping, EVERY)
-    names = ("address", "user_agent") if asked.grouping == "address" else (asked.grouping, "addresses")
+    return _caller_table(found, asked, asked.grouping)
+
+
+def _tries(asked: Asked) -> Table:
+    ended = asked.key.ended_at
+    found = UsageDay.objects.usage_of(asked.key, Dimension.CALLER, ended, most=EVERY) if ended else UsageValues()
+    return _caller_table(found, asked, "address")
+
+
+def _caller_table(found: UsageValues, asked: Asked, grouping: str) -> Table:
+    callers = callers_of(found, grouping, EVERY)
+    names = ("address", "user_agent") if grouping == "address" else (grouping, "addresses")
     rows: list[list[object]] = [
         [
             one.name,
@@ -85,7 +100,7 @@ def _endpoints(asked: Asked) -> Table:
 def _scopes(asked: Asked) -> Table:
     evidence = ScopeEvidence.of(asked.key)
     rows = [
-        [one.name, one.is_granted, one.accepted, one.refused, _told(one.last_at, asked.span)]
+        [one.name, one.is_granted, one.accepted, one.refused, told(one.last_at, asked.span)]
         for one in [*evidence.granted, *evidence.missing]
     ]
     return Table(("scope", "granted", "accepted", "refused", "last_seen"), rows)
@@ -101,7 +116,7 @@ def _requests(asked: Asked) -> Table:
     events = asked.wanted.matching(asked.wanted.among(UsageEvent.objects.of(asked.key)))
     newest = events.order_by("-at", "-nonce").iterator(chunk_size=1000)
     rows = (
-        [_told(one.at, asked.span), one.outcome, one.address, one.user_agent, one.method, one.path, one.scope]
+        [told(one.at, asked.span), one.outcome, one.address, one.user_agent, one.method, one.path, one.scope]
         for one in newest
     )
     return Table(("at", "outcome", "address", "user_agent", "method", "path", "scope"), rows)
@@ -110,6 +125,7 @@ def _requests(asked: Asked) -> Table:
 TABLES: Final[dict[str, Callable[[Asked], Table]]] = {
     "outcomes": _outcomes,
     "callers": _callers,
+    "tries": _tries,
     "endpoints": _endpoints,
     "scopes": _scopes,
     "rhythm": _rhythm,
@@ -119,9 +135,10 @@ TABLES: Final[dict[str, Callable[[Asked], Table]]] = {
 
 def words_of(name: str, asked: Asked) -> str:
     """Say what an export holds, for the audit log."""
-    told = {
+    said = {
         "callers": [asked.span.words, f"by {GROUPINGS[asked.grouping].lower()}"],
         "scopes": ["90 days"],
+        "tries": ["since its end"],
         "rhythm": ["8 weeks"],
         "requests": [
             asked.wanted.span.words if asked.wanted.span else "any time",
@@ -129,12 +146,13 @@ def words_of(name: str, asked: Asked) -> str:
             f"caller {asked.wanted.caller}" if asked.wanted.caller else "",
         ],
     }.get(name, [asked.span.words])
-    return ", ".join(filter(None, [name, *told]))
+    return ", ".join(filter(None, [name, *said]))
 
 
 def _ends(first: datetime, last: datetime, asked: Asked) -> tuple[str | None, str | None]:
-    return _told(first, asked.span), _told(last, asked.span)
+    return told(first, asked.span), told(last, asked.span)
 
 
-def _told(at: datetime | None, span: TimeRange) -> str | None:
+def told(at: datetime | None, span: TimeRange) -> str | None:
+    """Write an instant in the zone of a span."""
     return at.astimezone(span.zone).isoformat() if at else None

@@ -68,6 +68,14 @@ class TimeRange:
         return day_words(self.whole_days[0].date())
 
     @property
+    def query(self) -> str:
+        """What an address says to mean it."""
+        if self.is_usual:
+            return f"range={self.name}"
+        since, _, until = self.name.partition("-to-")
+        return f"since={since}&until={until}"
+
+    @property
     def is_usual(self) -> bool:
         """Whether it is one of RANGES, which moves on with time."""
         return self.name in RANGES

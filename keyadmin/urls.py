@@ -16,6 +16,7 @@ from apikeys.views import (
     requests,
     revocation,
     statistics,
+    usage,
 )
 
 handler400 = "apikeys.views.errors.bad_request"
@@ -50,7 +51,7 @@ urlpatterns = [
     # /<organization>/keys/
     path("<slug:organization>/keys/", keys.key_list, name="key_list"),
     path("<slug:organization>/keys/find", keys.key_find, name="key_find"),
-    path("<slug:organization>/keys/export.csv", keys.key_export, name="key_export"),
+    path("<slug:organization>/keys/export.<str:kind>", keys.key_export, name="key_export"),
     path("<slug:organization>/keys/new", keys.key_create, name="key_create"),
     path("<slug:organization>/keys/revoke", revocation.key_bulk_revoke, name="key_bulk_revoke"),
     path("<slug:organization>/keys/<str:public_id>", statistics.key_detail, name="key_detail"),
@@ -81,9 +82,12 @@ urlpatterns = [
         requests.key_first_request,
         name="key_first_request",
     ),
+    # /<organization>/usage/
+    path("<slug:organization>/usage/", usage.usage, name="usage"),
+    path("<slug:organization>/usage/export/<str:table>.<str:kind>", usage.usage_export, name="usage_export"),
     # /<organization>/audit/
     path("<slug:organization>/audit/", audit.audit_list, name="audit_list"),
-    path("<slug:organization>/audit/export.csv", audit.audit_export, name="audit_export"),
+    path("<slug:organization>/audit/export.<str:kind>", audit.audit_export, name="audit_export"),
     # /<organization>/scopes/
     path("<slug:organization>/scopes/", catalogue.scope_list, name="scope_list"),
     path("<slug:organization>/scopes/new", catalogue.scope_create, name="scope_create"),

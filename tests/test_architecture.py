@@ -17,6 +17,8 @@ LAYERS = [
         "filters",
         "usage_forms",
         "key_tables",
+        "organization_tables",
+        "breakdown",
         "request_log",
         "callers",
         "permissions",
@@ -40,6 +42,7 @@ LAYERS = [
 MODELS = [
     "evidence",
     "forecast",
+    "busiest",
     "organization_usage",
     "rollup",
     "rhythm",

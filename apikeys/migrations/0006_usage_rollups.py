@@ -7,7 +7,7 @@ import django.db.models.deletion
 from django.db import migrations, models
 from django.utils import timezone
 
-import apikeys.models.organization_usage
+import apikeys.models.busiest
 import apikeys.models.rollup
 import apikeys.models.usage
 
@@ -94,7 +94,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("organization_id", models.BigIntegerField()),
-                ("kind", models.CharField(choices=apikeys.models.organization_usage.rank_kinds, max_length=8)),
+                ("kind", models.CharField(choices=apikeys.models.busiest.rank_kinds, max_length=8)),
                 ("days", models.PositiveSmallIntegerField()),
                 ("key_id", models.BigIntegerField()),
                 ("rank", models.PositiveSmallIntegerField()),

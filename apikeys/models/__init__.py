@@ -1,10 +1,11 @@
 """The data of keyadmin: one noun a module, imports in one direction."""
 
 from apikeys.models.audit import Actor, AuditAction, AuditEntry, Via
+from apikeys.models.busiest import BusiestKey, BusyKey, RankKind
 from apikeys.models.catalogue import Environment, EnvironmentKind, InUseError, Scope
 from apikeys.models.evidence import Habit, KeyEvidence, Recent, ScopeEvidence
 from apikeys.models.exemption import ExemptionTerms, KeyExemption, StaleExemptionError
-from apikeys.models.job import JobRun, Recording, RecordingState
+from apikeys.models.job import JobReport, JobRun, JobState, Recording, RecordingState
 from apikeys.models.key import (
     AlreadyIssuedError,
     ApiKey,
@@ -20,15 +21,7 @@ from apikeys.models.key import (
     Status,
 )
 from apikeys.models.organization import LastAdminError, Member, Organization, OwnsKeysError, Role
-from apikeys.models.organization_usage import (
-    BusiestKey,
-    BusyKey,
-    EnvironmentUsage,
-    OrganizationDay,
-    OrganizationHour,
-    OwnerUsage,
-    RankKind,
-)
+from apikeys.models.organization_usage import EnvironmentUsage, OrganizationDay, OrganizationHour, OwnerUsage
 from apikeys.models.recording import UsageWatermark
 from apikeys.models.rhythm import KeyRhythm
 from apikeys.models.rollup import Dimension, UsageDay, UsageHour, UsageValue, UsageValues
@@ -55,7 +48,9 @@ __all__ = [
     "Habit",
     "InUseError",
     "IssuedKey",
+    "JobReport",
     "JobRun",
+    "JobState",
     "KeyActivity",
     "KeyEvidence",
     "KeyExemption",

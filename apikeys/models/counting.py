@@ -107,6 +107,18 @@ def count_late() -> list[datetime]:
         return sorted({note.hour for note in notes})
 
 
+def count_organizations(since: datetime, until: datetime) -> None:
+    """Count organizations from hours of their keys that were not counted from requests; both are whole hours."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        UsageWatermark.locked()
+        counter = _Counter(cursor)
+        while since < until:
+            end = min(floor_day(since) + DAY, until)
+            counter.run(sql.ORGANIZATION_HOURS, since=since, until=end)
+            counter.run(sql.ORGANIZATION_DAY, since=since, until=end, day=since.date())
+            since = end
+
+
 def _learn_rhythms() -> None:
     """Learn the rhythms of all keys from hours that were counted before rhythms were."""
     with transaction.atomic(), connection.cursor() as cursor:

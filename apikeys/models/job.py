@@ -56,13 +56,19 @@ class JobRunQuerySet(models.QuerySet["JobRun"]):
     def late(self, now: datetime | None = None) -> list[str]:
         """Return the jobs that have not succeeded for longer than they may; one that never ran is late."""
         now = now or timezone.now()
-        done = dict(
-            self.filter(finished_at__isnull=False, error="")
-            .values_list("job")
-            .annotate(models.Max("finished_at"))
-            .order_by()
-        )
-        return [job for job, limit in LATE_AFTER.items() if job not in done or done[job] < now - limit]
+        worked = self._worked()
+        return [job for job, limit in LATE_AFTER.items() if job not in worked or worked[job] < now - limit]
+
+    def report(self, now: datetime | None = None) -> list[JobReport]:
+        """Return how each scheduled command is doing."""
+        now = now or timezone.now()
+        newest, worked = self.newest(), self._worked()
+        return [JobReport.of(job, newest.get(job), worked.get(job), now - limit) for job, limit in LATE_AFTER.items()]
+
+    def _worked(self) -> dict[str, datetime]:
+        """Return when each job succeeded last."""
+        done = self.filter(finished_at__isnull=False, error="").values_list("job")
+        return dict(done.annotate(models.Max("finished_at")).order_by())
 
     def recording(self, now: datetime | None = None) -> Recording:
         """Return whether requests are recorded, as far as check_recording knows."""
@@ -79,6 +85,33 @@ class JobRunQuerySet(models.QuerySet["JobRun"]):
         return Recording(
             RecordingState.UNKNOWN if is_late else RecordingState.WORKS, newest.finished_at, worked_at, newest.done
         )
+
+
+class JobState(models.TextChoices):
+    """How a scheduled command is doing."""
+
+    WORKS = "works", "works"
+    NEVER = "never", "has never run"
+    FAILED = "failed", "failed"
+    LATE = "late", "late"
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """How a scheduled command is doing: when it began last, and when it succeeded last."""
+
+    job: str
+    state: JobState
+    started_at: datetime | None
+    worked_at: datetime | None
+
+    @classmethod
+    def of(cls, job: str, newest: JobRun | None, worked_at: datetime | None, limit: datetime) -> JobReport:
+        """Judge its newest run; it is late when it has not succeeded since a limit."""
+        if newest is None:
+            return cls(job, JobState.NEVER, None, None)
+        state = JobState.LATE if worked_at is None or worked_at < limit else JobState.WORKS
+        return cls(job, JobState.FAILED if newest.error else state, newest.started_at, worked_at)
 
 
 class RecordingState(models.TextChoices):

@@ -412,6 +412,11 @@ class ApiKey(models.Model):
         return self.status in {Status.REVOKED, Status.EXPIRED}
 
     @property
+    def ended_at(self) -> datetime | None:
+        """When a dead key was revoked or expired, None for any other."""
+        return (self.revoked_at or self.expires_at) if self.is_dead else None
+
+    @property
     def is_usable(self) -> bool:
         """Whether the key is active, or paused and could be resumed."""
         return not self.is_dead

@@ -1,22 +1,20 @@
-"""Usage of a whole organization: by hour and environment, by day and owner, and the keys that stand out."""
+"""Usage of a whole organization: by hour and environment, by day and owner."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, ClassVar
 
 from django.db import connection, models
 from django.db.models import Sum
-from django.utils import timezone
 
 from apikeys.models.counting_sql import OTHERS
-from apikeys.models.key import ApiKey
 from apikeys.models.organization import Member, Organization
-from apikeys.models.rollup import UsageHour, series_unit
-from apikeys.models.series import UsageSeries, edges, floor_day, floor_hour, make_series
+from apikeys.models.rollup import series_unit
+from apikeys.models.series import UsageSeries, edges, floor_day, make_series
 from apikeys.models.usage import DAY, Outcome, UsageEvent, outcomes
 from apikeys.models.watermark import Sources
 
@@ -101,17 +99,21 @@ class OrganizationHour(models.Model):
 
 @dataclass(frozen=True, slots=True)
 class OwnerUsage:
-    """The requests of the keys of one owner: a member, or whoever reads an address. Neither: all other owners."""
+    """The requests of the keys of one owner: a member, or whoever reads an address.
+
+    Neither is a member who has left or, with ``is_others``, all owners that are not named.
+    """
 
     member: Member | None
     contact: str
     accepted: int
     refused: int
+    is_others: bool = False
 
     @property
-    def is_others(self) -> bool:
-        """Whether it stands for all owners that are not named."""
-        return self.member is None and not self.contact
+    def address(self) -> str:
+        """What the key list filters by; empty when nobody has one."""
+        return self.member.user.email if self.member else self.contact
 
 
 class OrganizationDayQuerySet(models.QuerySet["OrganizationDay"]):
@@ -124,16 +126,18 @@ class OrganizationDayQuerySet(models.QuerySet["OrganizationDay"]):
 
         They count for who owned the key when they were rolled up. At whole days (UTC) it is fastest.
         """
+        members = {one.pk: one for one in organization.members.select_related("user")}
+        # An address of a member stands for the member: the key list finds the keys of both by it.
+        named = {one.user.email: one.pk for one in members.values()}
         sums: dict[tuple[int, str], tuple[int, int]] = defaultdict(lambda: (0, 0))
         for member_id, contact, accepted, refused in self._owners(organization, since, until):
-            before = sums[member_id, contact]
-            sums[member_id, contact] = before[0] + accepted, before[1] + refused
+            who = _who(member_id, contact, members, named)
+            sums[who] = sums[who][0] + accepted, sums[who][1] + refused
         rest = sums.pop((0, OTHERS), (0, 0))
         ordered = sorted(sums.items(), key=lambda item: (-sum(item[1]), item[0]))
-        members = {one.pk: one for one in organization.members.select_related("user")}
         found = [OwnerUsage(members.get(who[0]), who[1], *counts) for who, counts in ordered[:most]]
         accepted, refused = (rest[side] + sum(counts[side] for _, counts in ordered[most:]) for side in (0, 1))
-        return [*found, OwnerUsage(None, "", accepted, refused)] if accepted + refused else found
+        return [*found, OwnerUsage(None, "", accepted, refused, is_others=True)] if accepted + refused else found
 
     def _owners(
         self, organization: Organization, since: datetime, until: datetime | None
@@ -169,6 +173,13 @@ _OWNER = "COALESCE(k.owner_id, 0), k.owner_contact"
 _ACCEPTED_AND_REFUSED = (
     "SUM(CASE WHEN u.outcome = 'valid' THEN {0} ELSE 0 END), SUM(CASE WHEN u.outcome = 'valid' THEN 0 ELSE {0} END)"
 )
+
+
+def _who(member_id: int, contact: str, members: Collection[int], named: Mapping[str, int]) -> tuple[int, str]:
+    """Return (member id, contact) of an owner as its requests are added up; -1 is anybody who has left."""
+    if member_id:
+        return (member_id, "") if member_id in members else (-1, "")
+    return (named[contact], "") if contact in named else (0, contact)
 
 
 def _ceil_day(at: datetime) -> datetime:
@@ -218,82 +229,3 @@ class OrganizationDay(models.Model):
 
     def __str__(self) -> str:
         return f"{self.day.isoformat()} {self.organization_id} {self.accepted + self.refused}"
-
-
-class RankKind(models.TextChoices):
-    """What keys are ranked by."""
-
-    BUSIEST = "busiest", "all requests"
-    TRIED = "tried", "requests after the key's end"
-    GUESSED = "guessed", "wrong secrets"
-    REFUSED = "refused", "requests without scope, network, quota or while paused"
-
-
-def rank_kinds() -> list[tuple[str, str]]:
-    """Return the choices; as a function, so that a new kind needs no migration."""
-    return RankKind.choices
-
-
-_OUTCOMES: dict[RankKind, list[str]] = {
-    RankKind.BUSIEST: Outcome.values,
-    RankKind.TRIED: [Outcome.REVOKED, Outcome.EXPIRED],
-    RankKind.GUESSED: [Outcome.UNKNOWN],
-    RankKind.REFUSED: [Outcome.SCOPE_MISSING, Outcome.NETWORK_DENIED, Outcome.RATE_LIMITED, Outcome.PAUSED],
-}
-
-
-@dataclass(frozen=True, slots=True)
-class BusyKey:
-    """A key that stands out, its requests counted to the last; ``number`` is of what it is ranked by."""
-
-    key: ApiKey
-    number: int
-    accepted: int
-    refused: int
-
-
-class BusiestKeyQuerySet(models.QuerySet["BusiestKey"]):
-    """Reading of the keys that stand out."""
-
-    def of(
-        self, organization: Organization, days: int, most: int = 10, kind: RankKind = RankKind.BUSIEST
-    ) -> list[BusyKey]:
-        """Return the first keys of the last 1, 7, 30, 90 or 395 days.
-
-        Their requests are counted to the last; who they are is known from the last roll-up and what came since.
-        """
-        since = floor_hour(timezone.now() - DAY * days)
-        ranked = self.filter(organization_id=organization.pk, kind=kind, days=days).order_by("rank")
-        keys = set(ranked.values_list("key_id", flat=True)[: 2 * most])
-        raw = UsageEvent.objects.filter(Sources.of(since).raw_condition(), outcome__in=_OUTCOMES[kind])
-        newest = raw.filter(key_id__in=organization.keys.values("pk")).values_list("key_id")
-        keys |= {key for (key,) in newest.order_by(-models.Count("nonce"), "key_id")[:most]}
-        found: list[tuple[int, int, int, int]] = []
-        for key_id, counts in UsageHour.objects.totals(sorted(keys), since).items():
-            number = sum(counts.get(outcome, 0) for outcome in _OUTCOMES[kind])
-            accepted = counts.get(Outcome.VALID, 0)
-            found.append((-number, key_id, accepted, sum(counts.values()) - accepted))
-        chosen = sorted(one for one in found if one[0])[:most]
-        keys_of = organization.keys.select_related("organization", "environment", "owner__user", "activity")
-        rows = keys_of.in_bulk([key_id for _, key_id, _, _ in chosen])
-        return [BusyKey(rows[key_id], -number, accepted, refused) for number, key_id, accepted, refused in chosen]
-
-
-class BusiestKey(models.Model):
-    """One of an organization's keys that stood out in the last days, as of the last roll-up."""
-
-    pk = models.CompositePrimaryKey("organization_id", "kind", "days", "key_id")
-    organization_id = models.BigIntegerField()
-    kind = models.CharField(max_length=8, choices=rank_kinds)
-    days = models.PositiveSmallIntegerField()
-    key_id = models.BigIntegerField()
-    rank = models.PositiveSmallIntegerField()
-    number = models.PositiveBigIntegerField()
-    accepted = models.PositiveBigIntegerField()
-    refused = models.PositiveBigIntegerField()
-    last_hour = models.DateTimeField()
-
-    objects: ClassVar = BusiestKeyQuerySet.as_manager()
-
-    def __str__(self) -> str:
-        return f"{self.organization_id} {self.kind} {self.days} days: {self.rank}. {self.key_id}"

@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString, mark_safe
 from lucide.templatetags.lucide import lucide
 
 from apikeys import charts
-from apikeys.models import ApiKey, Outcome
+from apikeys.models import ApiKey, JobState, Outcome
 
 register = template.Library()
 
@@ -38,6 +38,13 @@ BADGES = {
     "rate_limited": ("warn", "hourglass"),
     "malformed": ("bad", "circle-x"),
     "unknown": ("bad", "circle-x"),
+}
+
+JOB_BADGES = {
+    JobState.WORKS: ("good", "check"),
+    JobState.LATE: ("warn", "clock-alert"),
+    JobState.FAILED: ("bad", "circle-x"),
+    JobState.NEVER: ("warn", "circle-dashed"),
 }
 
 
@@ -217,6 +224,13 @@ def status_badge(key: Any) -> SafeString:
 def status_name(status: str) -> SafeString:
     """Name a status with its icon and colour, where it is not that of one key."""
     return _badge(*BADGES[status], status.capitalize())
+
+
+@register.simple_tag
+def job_badge(state: Any) -> SafeString:
+    """Say with icon, word and colour how a scheduled job is doing."""
+    kind, image = JOB_BADGES[state]
+    return _badge(kind, image, JobState(state).label.capitalize())
 
 
 @register.simple_tag

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.http import HttpResponse, QueryDict, StreamingHttpResponse
+from django.http import Http404, HttpResponse, QueryDict, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.template.defaultfilters import pluralize
 from django.urls import reverse
@@ -19,7 +19,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from apikeys import key_secret
-from apikeys.csv_export import csv_response
+from apikeys.exports import FORMATS, export_response
 from apikeys.filters import SORT_LABELS, TABS, KeyFilter, SilenceLink, in_tab, silence_links
 from apikeys.forms import KeyForm, add_verb_errors
 from apikeys.http import MemberRequest, actor
@@ -93,7 +93,7 @@ def _list_context(request: MemberRequest, listing: KeyFilter, found: Page[ApiKey
         "columns": _columns(request, listing.sort_name) if valid else [],
         "next_url": changed_url(path, query, after=found.cursor) if found.cursor else "",
         "first_url": changed_url(path, query) if query.get("after") else "",
-        "export_url": f"{reverse('key_export', args=[request.member.organization.slug])}?{query.urlencode()}",
+        "export_query": query.urlencode(),
         "empty": "" if found.rows else ("filtered" if filtered or not valid else "none"),
         "lookup": query.get("lookup", ""),
     }
@@ -187,9 +187,11 @@ def _found_url(request: MemberRequest, asked: QueryDict) -> str:
 
 @require_safe
 @role_required(Role.VIEWER)
-def key_export(request: MemberRequest) -> HttpResponse | StreamingHttpResponse:
-    """Send the filtered keys as CSV."""
+def key_export(request: MemberRequest, kind: str) -> HttpResponse | StreamingHttpResponse:
+    """Send the filtered keys as CSV or JSON."""
     organization = request.member.organization
+    if kind not in FORMATS:
+        raise Http404
     if key_secret.looks_like_key(request.GET.get("q", "")):
         return redirect(_found_url(request, request.GET))
     listing = KeyFilter(request.GET, queryset=organization.keys.for_pages(), request=request)
@@ -197,11 +199,13 @@ def key_export(request: MemberRequest) -> HttpResponse | StreamingHttpResponse:
         return redirect(f"{reverse('key_list', args=[organization.slug])}?{request.GET.urlencode()}")
     told = ", ".join(f"{chip.label}: {chip.value}" for chip in listing.chips("", request.GET)) or "all keys"
     AuditEntry.objects.record(
-        AuditAction.KEY_EXPORT, by=actor(request), organization=organization, target="CSV", reason=told[:500]
+        AuditAction.KEY_EXPORT, by=actor(request), organization=organization, target=kind.upper(), reason=told[:500]
     )
     rows, order = listing.ordered()
     rows = rows.order_by(*(f"-{column.field}" if column.descending else column.field for column in order))
-    return csv_response(f"{organization.slug}-keys.csv", EXPORT_HEADER, _export_rows(rows.iterator(chunk_size=500)))
+    return export_response(
+        kind, f"{organization.slug}-keys", EXPORT_HEADER, _export_rows(rows.iterator(chunk_size=500))
+    )
 
 
 def _export_rows(keys: Iterator[ApiKey]) -> Iterator[list[object]]:

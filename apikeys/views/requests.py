@@ -61,10 +61,9 @@ def requests_context(key: ApiKey, form: RequestFilterForm) -> dict[str, Any]:
 
 def retired_context(key: ApiKey) -> dict[str, Any]:
     """Return who still tries a dead key."""
-    if not key.is_dead:
+    if key.ended_at is None:
         return {}
-    ended = key.revoked_at or key.expires_at or key.created_at
-    found = UsageDay.objects.usage_of(key, Dimension.CALLER, ended, most=CALLERS_SHOWN)
+    found = UsageDay.objects.usage_of(key, Dimension.CALLER, key.ended_at, most=CALLERS_SHOWN)
     attempts = UsageHour.objects.attempts_since_end([key]).get(key.pk, 0)
     callers: Callers = callers_of(found, "address", CALLERS_SHOWN)
     return {"retired_attempts": attempts, "retired_callers": callers}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -94,7 +96,7 @@ def _usage_context(request: MemberRequest, key: ApiKey) -> dict[str, Any]:
         "grouping": request.GET.get("callers", ""),
         "zone": str(span.zone),
         "export_query": request.GET.urlencode(),
-        **_series_context(key, span),
+        **series_context(partial(UsageHour.objects.series_between, key), span),
     }
 
 
@@ -106,9 +108,9 @@ def _chosen(request: MemberRequest, name: str, choices: Collection[str]) -> str:
     return value
 
 
-def _series_context(key: ApiKey, span: TimeRange) -> dict[str, Any]:
-    """Return the counts of a span of time, and of the one before it."""
-    series = UsageHour.objects.series_between(key, [span.before, *span.edges])
+def series_context(read: Callable[[Sequence[datetime]], UsageSeries], span: TimeRange) -> dict[str, Any]:
+    """Return the counts of a span of time, read between edges, and how they compare with the one before it."""
+    series = read([span.before, *span.edges])
     before = sum(counts[0] for counts in series.counts.values())
     counts = {name: values[1:] for name, values in series.counts.items() if any(values[1:])}
     series = UsageSeries(series.starts[1:], series.step, counts, series.end)

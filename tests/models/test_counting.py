@@ -307,7 +307,7 @@ def test_the_week_of_a_key_in_its_owners_zone(key):
     monday = datetime(2026, 11, 16, 23, 30, tzinfo=UTC)
     make_event(key, at=monday)
     make_event(key, at=monday, outcome=Outcome.PAUSED)
-    week = UsageHour.objects.weekly(key, monday - DAY, ZoneInfo("Europe/Berlin"))
+    week = Habit.of(key).week(ZoneInfo("Europe/Berlin"))
     assert week[1][0] == 1
     assert sum(map(sum, week)) == 1
 

@@ -27,6 +27,7 @@ _BATCH = 1000
 class Command(Base):
     """Flag keys."""
 
+    scheduled = True
     help = "List unused keys and keys near their expiry, of one or all organizations."
     exit_statuses = {0: "no key is flagged", 1: "failed", 2: "wrong usage", FOUND: "at least one key is flagged"}
 
@@ -75,11 +76,14 @@ class Command(Base):
             # Whoever read has seen enough (| head). Nothing more can be told there, nor at the interpreter's end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(FOUND)
-        # On stderr, where it is in no program's way.
-        self.stderr.write(
+        told = (
             f"{unused:,} unused for more than {days} days, {expiring:,} expiring within {max(within)} days, "
             f"in {options['organization'] or 'all organizations'}."
         )
+        if self.job_run:
+            self.job_run.done = told
+        # On stderr, where it is in no program's way.
+        self.stderr.write(told)
         if left_out := _left_out_words(flagging.left_out(keys, now, days), with_exempt=options["include_exempt"]):
             self.stderr.write(left_out)
         if unused + expiring and not options["exit_zero"]:
