@@ -67,6 +67,7 @@ SORT_LABELS: Final = {
 DEFAULT_SORT: Final = "-created"
 # No address: it holds no @.
 CLOSED_ACCOUNTS: Final = "closed"
+MOST_CONTACTS: Final = 200
 
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC)
@@ -157,14 +158,19 @@ class KeyFilter(ListFilter):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.now = timezone.now()
-        self.filters["owner"].extra["choices"] = self._owners()
+        self.filters["owner"].extra["choices"] = self._owners(str(self.data.get("owner", "")))
 
-    def _owners(self) -> list[tuple[str, str]]:
+    def _owners(self, asked: str) -> list[tuple[str, str]]:
         members = self.organization.members.select_related("user")
-        contacts = self.organization.keys.exclude(owner_contact="").order_by("owner_contact")
+        keys = self.organization.keys.exclude(owner_contact="")
+        named = keys.order_by("owner_contact").values_list("owner_contact", flat=True)
+        contacts = list(named.distinct()[:MOST_CONTACTS])
+        # A page may lead to a contact that the choices have no room for.
+        if len(contacts) == MOST_CONTACTS and asked not in contacts:
+            contacts += named.filter(owner_contact=asked)[:1]
         return [
             *((member.user.email, member.user.label) for member in members),
-            *((contact, contact) for contact in contacts.values_list("owner_contact", flat=True).distinct()[:200]),
+            *((contact, contact) for contact in contacts),
             (CLOSED_ACCOUNTS, "a closed account"),
         ]
 

@@ -28,7 +28,7 @@ from apikeys.models.counting_sql import MOST_KEPT
 from apikeys.models.series import RANGES, edges, floor_day, floor_hour
 from apikeys.models.usage import DAY, HOUR
 from apikeys.retention import prune
-from tests.factories import make_environment, make_event, make_key, make_member
+from tests.factories import make_actor, make_environment, make_event, make_key, make_member
 
 pytestmark = pytest.mark.django_db
 
@@ -165,6 +165,35 @@ def test_owners_beyond_the_most_are_summed(organization):
     roll_up()
     first, rest = OrganizationDay.objects.by_owner(organization, timezone.now() - DAY, most=1)
     assert (first.contact, first.accepted, rest.is_others, rest.accepted) == ("team3@example.com", 4, True, 6)
+
+
+def test_an_owner_is_told_apart_by_what_the_key_list_filters_by(organization):
+    member = make_member(organization)
+    for terms in ({"owner": member}, {"owner_contact": member.user.email}, {"owner_contact": "team@example.com"}):
+        make_event(make_key(organization, **terms).key, ago=3 * HOUR)
+    since = timezone.now() - 2 * DAY
+    for _ in range(2):
+        found = OrganizationDay.objects.by_owner(organization, since)
+        assert [(one.address, one.accepted) for one in found] == [("team@example.com", 1), (member.user.email, 2)][::-1]
+        roll_up()
+
+
+def test_requests_of_keys_of_a_member_who_left_are_not_those_of_others(organization, admin):
+    member = make_member(organization)
+    make_event(make_key(organization, owner=member).key, ago=3 * HOUR)
+    roll_up()
+    member.remove(by=make_actor(admin), keys_to=admin.memberships.get())
+    [left] = OrganizationDay.objects.by_owner(organization, floor_day(timezone.now() - 2 * DAY))
+    assert (left.member, left.address, left.accepted, left.is_others) == (None, "", 1, False)
+
+
+def test_figures_of_keys_that_stand_out_are_counted_since_an_instant(key, organization):
+    for hours in (1, 30, 50):
+        make_event(key, at=at_hour(hours))
+    for _ in range(2):
+        [one] = BusiestKey.objects.of(organization, 7, since=floor_hour(timezone.now()) - 40 * HOUR)
+        assert (one.key, one.number) == (key, 2)
+        roll_up()
 
 
 def test_keys_that_stand_out(organization):

@@ -58,6 +58,24 @@ def test_a_job_that_never_ran_or_failed_for_long_is_late():
     assert JobRun.objects.late() == ["prune_usage"]
 
 
+def test_each_job_is_reported_with_when_it_began_and_succeeded_last():
+    assert [(one.job, one.state) for one in JobRun.objects.report()] == [(job, "never") for job in LATE_AFTER]
+    check = make_run(CHECK)
+    failed = make_run("roll_up_usage", error="The database failed")
+    late = make_run("flag_keys", ago=timedelta(days=2))
+    JobRun.objects.create(job="prune_usage", started_at=timezone.now())
+    found = {one.job: one for one in JobRun.objects.report()}
+    assert {job: one.state for job, one in found.items()} == {
+        CHECK: "works",
+        "roll_up_usage": "failed",
+        "flag_keys": "late",
+        "prune_usage": "late",
+    }
+    assert (found[CHECK].started_at, found[CHECK].worked_at) == (check.started_at, check.finished_at)
+    assert (found["roll_up_usage"].started_at, found["roll_up_usage"].worked_at) == (failed.started_at, None)
+    assert found["flag_keys"].worked_at == late.finished_at
+
+
 def test_recording_is_unknown_before_the_first_check_and_when_the_last_is_old():
     assert JobRun.objects.recording().state == RecordingState.UNKNOWN
     make_run(CHECK, ago=LATE_AFTER[CHECK] + timedelta(minutes=1), done="Recording works")

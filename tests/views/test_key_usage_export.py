@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from apikeys.key_tables import TABLES
 from apikeys.models import AuditAction, Outcome, UsageWatermark
-from tests.factories import make_event, make_key, make_organization
+from tests.factories import make_event, make_expired_key, make_key, make_organization
 from tests.pages import HOSTILE, day, entries, snapshot, url
 
 pytestmark = pytest.mark.django_db
@@ -75,6 +75,22 @@ def test_callers_endpoints_and_scopes_are_a_row_each_and_all_of_them(key, export
     ]
 
 
+def test_who_tries_a_dead_key_is_a_row_each_since_its_end(organization, viewer, client_of):
+    key = make_expired_key(organization).key
+    make_event(key, ago=timedelta(days=3), address="203.0.113.1")
+    for minutes in range(3):
+        make_event(key, ago=timedelta(minutes=minutes), outcome=Outcome.EXPIRED, address="203.0.113.2")
+    address = url("key_usage_export", organization, key.public_id, "tries", "json")
+    assert f'href="{address}"' in client_of(viewer).get(key.get_absolute_url()).text
+    [row] = rows(client_of(viewer).get(address))
+    assert (row["address"], row["accepted"], row["refused"]) == ("203.0.113.2", 0, 3)
+
+
+def test_a_living_key_has_no_end_since_which_anybody_tried(key, export):
+    make_event(key)
+    assert rows(export("tries")) == []
+
+
 def test_the_rhythm_is_a_row_an_hour_of_the_week(key, export):
     make_event(key, ago=timedelta(days=1))
     found = rows(export("rhythm"))
@@ -111,6 +127,7 @@ def test_a_key_without_usage_has_tables_without_faults(export, table):
         ("callers", {"range": "7d", "callers": "network"}, "callers, 7 d, by network, CSV"),
         ("endpoints", {"since": "2026-10-04", "until": "2026-10-05"}, "endpoints, 4 Oct to 5 Oct 2026, CSV"),
         ("scopes", {}, "scopes, 90 days, CSV"),
+        ("tries", {}, "tries, since its end, CSV"),
         ("requests", {"outcome": "paused", "caller": "curl"}, "requests, any time, outcome paused, caller curl, CSV"),
     ],
 )

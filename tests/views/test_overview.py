@@ -6,9 +6,11 @@ import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from apikeys.attention import GROUPS
-from apikeys.models import Outcome, Role
+from apikeys.models import JobRun, Outcome, Role, UsageWatermark
+from apikeys.models.job import CHECK, LATE_AFTER
 from tests.factories import (
     make_event,
     make_expired_key,
@@ -19,7 +21,7 @@ from tests.factories import (
     make_revoked_key,
     make_user,
 )
-from tests.pages import HOSTILE, is_whole_page, make_keys, soon, url
+from tests.pages import HOSTILE, day, is_whole_page, make_keys, soon, url
 
 pytestmark = pytest.mark.django_db
 
@@ -106,7 +108,9 @@ def test_a_quiet_organization_is_told_that_nothing_needs_attention(organization,
 @pytest.fixture
 def trouble(organization):
     """At least one key for each group, more of the wider ones, and of another organization one of each."""
+    UsageWatermark.objects.update_or_create(pk=1, defaults={"recording_since": day(2020)})
     for place in (organization, make_organization("other")):
+        make_old_key(place, timedelta(days=200), name="forgotten", expires_at=soon(200))
         closed = make_member(place, Role.OPERATOR, make_user(is_active=False))
         make_key(place, "orphan", owner=closed)
         make_event(make_expired_key(place, "expired but called").key, outcome=Outcome.EXPIRED)
@@ -131,6 +135,7 @@ def test_groups_come_in_order_of_risk_with_their_keys(organization, trouble, vis
         "revoked_tried": ("1", ["revoked but called"]),
         "without_owner": ("1", ["orphan"]),
         "ending_in_use_30": ("2", ["used, 3 days left", "used, 20 days left"]),
+        "unused": ("1", ["forgotten"]),
         "ending_7": ("2", ["used, 3 days left", "idle, 3 days left"]),
         "ending_30": ("4", ["used, 3 days left", "idle, 3 days left", "used, 20 days left"]),
     }
@@ -164,12 +169,15 @@ def test_keys_are_counted_by_status_and_age_as_the_list_shows_them(organization,
         make_old_key(organization, timedelta(days=days))  # and a new one beside it
     response = visit()
     assert {row["value"]: row["count"] for row in response.context["statuses"]} == {
-        "active": "11",
+        "active": "13",
         "paused": "0",
         "expired": "2",
         "revoked": "2",
     }
-    assert [row["count"] for row in response.context["ages"]] == ["9", "1", "0", "1"]
+    assert [row.cells[0].count for row in response.context["ages"]] == ["10", "1", "1", "1"]
+    for one in [row.cells[0] for row in response.context["ages"]]:
+        listed = visit(f"{url('key_list', organization)}?{one.query}").context["keys"]
+        assert str(len(listed)) == one.count
 
 
 # Everybody and everything
@@ -196,3 +204,86 @@ def test_it_takes_a_fixed_number_of_queries(organization, trouble, visit):
     with CaptureQueriesContext(connection) as many:
         visit()
     assert len(many) == len(few)
+
+
+# Usage
+
+
+def test_requests_of_thirty_days_are_told_by_outcome(organization, visit):
+    key = make_key(organization).key
+    for outcome in (Outcome.VALID, Outcome.VALID, Outcome.PAUSED):
+        make_event(key, outcome=outcome)
+    make_event(key, ago=timedelta(days=40))
+    make_event(make_key(make_organization()).key)
+    response = visit()
+    assert response.context["series"].by_outcome == {"valid": 2, "paused": 1}
+    assert "1 key, 3 requests in 30 d, 33 % refused" in response.text
+    assert f'href="{url("usage", organization)}"' in response.text
+
+
+def test_the_busiest_and_the_quietest_keys_are_those_of_the_list(organization, visit):
+    keys = make_keys(organization, 20, used=lambda place: timezone.now() - timedelta(days=place))
+    for number in range(7):
+        for _ in range(number + 1):
+            make_event(keys[number])
+    response = visit()
+    busiest, quietest = response.context["busiest"], response.context["quietest"]
+    assert [one.key.name for one in busiest.rows] == [keys[number].name for number in (6, 5, 4, 3, 2)]
+    everything = visit(f"{url('key_list', organization)}?{response.context['quietest_query']}").context["keys"]
+    assert [key.name for key in quietest] == [key.name for key in everything][:5]
+    used = visit(f"{url('key_list', organization)}?{busiest.query}").context["keys"]
+    assert str(len(used)) == busiest.count == "20"
+
+
+def test_unused_keys_need_attention_and_lead_to_the_list(organization, visit):
+    UsageWatermark.objects.update_or_create(pk=1, defaults={"recording_since": day(2020)})
+    make_old_key(organization, timedelta(days=300), name="forgotten", expires_at=soon(300))
+    [matter] = [one for one in visit().context["matters"] if one.group.name == "unused"]
+    assert (matter.count, matter.keys[0]["name"]) == ("1", "forgotten")
+    listed = visit(f"{url('key_list', organization)}?{matter.query}").context["keys"]
+    assert [key.name for key in listed] == ["forgotten"]
+
+
+def test_what_was_not_measured_is_told(organization, visit):
+    UsageWatermark.objects.update_or_create(pk=1, defaults={"recording_since": timezone.now() - timedelta(days=1)})
+    make_event(make_key(organization).key)
+    assert "not measured before" in visit().text
+
+
+# Whether it can be trusted
+
+
+def test_scheduled_jobs_are_told_with_when_they_succeeded(organization, visit):
+    make_key(organization)
+    assert visit().text.count("Has never run") == len(LATE_AFTER)
+    with JobRun.objects.record("roll_up_usage"):
+        pass
+    with pytest.raises(ValueError, match="broken"), JobRun.objects.record("prune_usage"):
+        raise ValueError("broken")
+    response = visit()
+    assert {one.job: one.state for one in response.context["jobs"]} == {
+        "check_recording": "never",
+        "roll_up_usage": "works",
+        "flag_keys": "never",
+        "prune_usage": "failed",
+    }
+    # What a job said may be of other organizations.
+    assert "broken" not in response.text
+
+
+def test_it_says_that_recording_has_stopped_before_anything_else(organization, visit):
+    make_key(organization)
+    with JobRun.objects.record(CHECK):
+        pass
+    assert "Recording was checked" in visit().text
+    with pytest.raises(ValueError, match="recorded none"), JobRun.objects.record(CHECK):
+        raise ValueError("The verifier accepted a request and recorded none.")
+    text = visit().text
+    assert 'role="alert"' in text
+    assert "The verifier accepted a request and recorded none." in text
+    assert text.index("Requests are not being recorded as they should be") < text.index("Needs attention")
+
+
+def test_it_says_that_nobody_checked_whether_requests_are_recorded(organization, visit):
+    make_key(organization)
+    assert "Nobody has checked lately whether requests are recorded" in visit().text
