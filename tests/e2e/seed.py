@@ -120,6 +120,10 @@ def _usage(acme: Organization) -> None:
         )
         for number in range(1000)
     )
+    for name in HOSTILE_NAMES:
+        hostile = acme.keys.get(name=name)
+        for outcome in (Outcome.VALID, Outcome.UNKNOWN, Outcome.PAUSED):
+            make_event(hostile, outcome=outcome)
     make_event(acme.keys.get(name="Expired sync"), outcome=Outcome.EXPIRED)
     for hours in range(5):
         make_event(

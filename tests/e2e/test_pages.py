@@ -36,6 +36,11 @@ PAGES = {
     "overview": ("operator", "/acme/"),
     "overview-of-a-viewer": ("viewer", "/acme/"),
     "overview-first-steps": ("admin", "/empty/"),
+    "usage": ("operator", "/acme/usage/"),
+    "usage-of-a-viewer": ("viewer", "/acme/usage/?range=24h"),
+    "usage-13m": ("operator", "/acme/usage/?range=13m"),
+    "usage-none": ("admin", "/empty/usage/"),
+    "usage-bad-range": ("operator", "/acme/usage/?since=2026-02-30&until=2026-01-01"),
     "keys": ("operator", "/acme/keys/"),
     "keys-of-a-viewer": ("viewer", "/acme/keys/"),
     "keys-none": ("admin", "/empty/keys/"),
@@ -99,7 +104,7 @@ PAGES = {
 }
 
 # What is no page: it redirects, downloads, or only takes a form.
-NO_PAGES = {"stylesheet", "script", "key_find", "key_export", "audit_export", "key_usage_export"}
+NO_PAGES = {"stylesheet", "script", "key_find", "key_export", "audit_export", "key_usage_export", "usage_export"}
 NO_PAGES |= {"scope_create", "member_add", "account_set_password"}
 
 
@@ -187,6 +192,12 @@ def walks_the_chart(page: Page) -> None:
 def opens_the_tables(page: Page) -> None:
     for summary in page.get_by_text("As a table", exact=True).all():
         summary.click()
+
+
+def chooses_a_week(page: Page) -> None:
+    page.get_by_role("link", name="7 d", exact=True).click()
+    expect(page).to_have_url(re.compile(r"range=7d"))
+    expect(page.get_by_role("img", name=re.compile("^Requests per 6 hours"))).to_be_visible()
 
 
 def takes_a_used_scope(page: Page) -> None:
@@ -292,6 +303,10 @@ STATES: dict[str, tuple[str, str, Act]] = {
     "key-chart-figures": ("operator", "/acme/keys/{busy}", walks_the_chart),
     "key-charts-as-tables": ("operator", "/acme/keys/{busy}", opens_the_tables),
     "key-days-open": ("operator", "/acme/keys/{busy}", opens("Days…")),
+    "usage-chart-figures": ("operator", "/acme/usage/", walks_the_chart),
+    "usage-charts-as-tables": ("operator", "/acme/usage/", opens_the_tables),
+    "usage-other-span": ("operator", "/acme/usage/", chooses_a_week),
+    "usage-days-open": ("operator", "/acme/usage/", opens("Days…")),
     "key-requests-paused": ("operator", "/acme/keys/{busy}", pauses_the_requests),
     "key-pause-dialog": ("operator", "/acme/keys/{busy}", opens_a_dialog("Pause…")),
     "key-resume-dialog": ("operator", "/acme/keys/{paused}", opens_a_dialog("Resume…")),
