@@ -280,9 +280,9 @@ class UsageDayQuerySet(models.QuerySet["UsageDay"]):
         counts = {"accepted": accepted, "refused": Count("nonce") - accepted}
         ends = {"first_at": Min("at"), "last_at": Max("at")}
         values = raw.annotate(value=RawSQL(value_sql(dimension), [])).values("value")  # noqa: S611 - of constants
-        ordered = values.annotate(**counts, **ends).order_by(-Count("nonce"), "value")
+        ordered = values.annotate(**counts, **ends, count=Count("nonce")).order_by("-count", "value")
         busiest: Iterable[Any] = ordered[: MAX_RAW_VALUES + 1]
-        rows = [UsageValue(**row) for row in busiest]
+        rows = [UsageValue(**{name: row[name] for name in ("value", *counts, *ends)}) for row in busiest]
         yield from rows[:MAX_RAW_VALUES]
         if len(rows) > MAX_RAW_VALUES:
             whole: dict[str, Any] = raw.aggregate(**counts, **ends)
