@@ -1,5 +1,6 @@
 """Roll-ups say what the raw events say: always, whatever comes late, and whenever they are made."""
 
+import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -392,20 +393,22 @@ def _check_organization(organization, keys, events, first):
     assert series.total == sum(accepted.values()) + sum(refused.values())
 
 
-def test_an_hour_is_counted_by_its_index_and_not_by_reading_every_event(key):
+def test_an_hour_is_counted_without_reading_every_event(key):
     make_event(key, at=at_hour(3))
+    since, until = (connection.ops.adapt_datetimefield_value(at_hour(hours, 0)) for hours in (3, 2))
+    explain = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
     with connection.cursor() as cursor:
-        explain = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
-        since, until = (connection.ops.adapt_datetimefield_value(at_hour(hours, 0)) for hours in (3, 2))
-        if connection.vendor == "postgresql":
-            cursor.execute("SET LOCAL enable_seqscan = off")
         cursor.execute(
             f"{explain} SELECT key_id, outcome, COUNT(*) FROM apikeys_usageevent "
             "WHERE at >= %s AND at < %s GROUP BY 1, 2",
             [since, until],
         )
         plan = "\n".join(str(row) for row in cursor.fetchall())
-    assert "event_by_time" in plan or "at_idx" in plan
+    if connection.vendor == "sqlite":
+        assert "event_by_time" in plan
+    else:
+        # Of all partitions, the one of its day. Which index of it is best depends on how much it holds.
+        assert len(set(re.findall(r"apikeys_usageevent_(\d{8}|default)", plan))) == 1
 
 
 def test_an_environment_of_ones_own_is_counted(organization):
