@@ -107,6 +107,15 @@ def count_late() -> list[datetime]:
         return sorted({note.hour for note in notes})
 
 
+def recount_organizations(since: date, until: date) -> None:
+    """Count whole days of organizations anew, from one up to another, from the hours of their keys."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        UsageWatermark.locked()
+        for number in range((until - since).days):
+            day = datetime(since.year, since.month, since.day, tzinfo=UTC) + DAY * number
+            _Counter(cursor).recount_organizations(day, day + DAY)
+
+
 def _learn_rhythms() -> None:
     """Learn the rhythms of all keys from hours that were counted before rhythms were."""
     with transaction.atomic(), connection.cursor() as cursor:
