@@ -25,6 +25,7 @@ def peak(organization, viewer, client_of):
     def measure(name, *args):
         response = client.get(url(name, organization, *args))
         assert response.streaming
+        gc.freeze()  # what is there before is not looked through again and again
         tracemalloc.start()
         try:
             lines = 0
@@ -35,6 +36,7 @@ def peak(organization, viewer, client_of):
             return tracemalloc.get_traced_memory()[1], lines
         finally:
             tracemalloc.stop()
+            gc.unfreeze()
 
     return measure
 
