@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime, time, timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.http import QueryDict
 from django.utils import timezone
 
 from apikeys.models import (
@@ -348,7 +349,10 @@ class NarrowForm(forms.Form):
         count = sum(scope.accepted for scope in lost)
         if count > found.get("refuses", 0):
             # Shown again with the new count, which the next press of the button confirms.
-            self.data = {**self.data, "refuses": str(count), "scopes": found.get("scopes", [])}
+            shown = cast(QueryDict, self.data).copy()
+            shown["refuses"] = str(count)
+            shown.setlist("scopes", found.get("scopes", []))
+            self.data = shown
             told = ", ".join(f"{scope.name} ({scope.accepted:,})" for scope in lost)
             raise ValidationError(
                 f"In 90 days this would have refused {count:,} of {self.evidence.accepted:,} accepted requests: {told}."

@@ -95,10 +95,10 @@ class TimeRange:
 def check_days(first: date, last: date, *, today: date, recorded_since: date | None) -> None:
     """Raise RangeError for days that are reversed, still to come, no longer kept, or from before recording began."""
     earliest = months_before(today, KEPT_MONTHS)
+    if max(first, last) > today:
+        raise RangeError(f"{day_words(max(first, last))} is still to come; the last day is today, {day_words(today)}.")
     if last < first:
         raise RangeError(f"It ends before it begins: {day_words(last)} is before {day_words(first)}.")
-    if last > today:
-        raise RangeError(f"{day_words(last)} is still to come; the last day is today, {day_words(today)}.")
     if first < earliest:
         raise RangeError(f"Counts are kept for {KEPT_MONTHS} months: the first day is {day_words(earliest)}.")
     if recorded_since and last < recorded_since:

@@ -92,6 +92,7 @@ def test_the_span_before_it_is_as_long():
         (date(2026, 11, 12), date(2026, 11, 1), "It ends before it begins: 1 Nov 2026 is before 12 Nov 2026."),
         (date(2026, 11, 12), date(2026, 11, 25), "the last day is today, 24 Nov 2026"),
         (date(9999, 12, 31), date(9999, 12, 31), "31 Dec 9999 is still to come"),
+        (date(2031, 1, 1), TODAY, "1 Jan 2031 is still to come"),
         (date(2024, 10, 23), TODAY, f"Counts are kept for {KEPT_MONTHS} months: the first day is 24 Oct 2024."),
         (date(1, 1, 1), date(1, 1, 1), "the first day is 24 Oct 2024"),
         (date(2026, 8, 1), date(2026, 9, 30), "Nothing was measured before 1 Oct 2026, when recording began."),
