@@ -68,6 +68,7 @@ BAD = {
     "mail without a host": {"EMAIL_URL": "smtp://"},
     "days that are none": {"UNUSED_AFTER_DAYS": "many"},
     "no days": {"UNUSED_AFTER_DAYS": "0"},
+    "no threads for pages": {"PAGE_THREADS": "0"},
     "too many days": {"UNUSED_AFTER_DAYS": "3651"},
     "days below nothing": {"UNUSED_AFTER_DAYS": "-5"},
     "requests kept for less than a week": {"EVENT_RETENTION_DAYS": "6"},

@@ -66,8 +66,9 @@ class BusiestKeyQuerySet(models.QuerySet["BusiestKey"]):
         ago; who they are is known from the last roll-up and what came since.
         """
         since = since or floor_hour(timezone.now() - DAY * days)
-        ranked = self.filter(organization_id=organization.pk, kind=kind, days=days).order_by("rank")
-        keys = set(ranked.values_list("key_id", flat=True)[: 2 * most])
+        # Long spans are ranked once a day; whoever stands out since then does so in the span of a day.
+        ranked = self.filter(organization_id=organization.pk, kind=kind, days__in={1, days}, rank__lte=2 * most)
+        keys = set(ranked.values_list("key_id", flat=True))
         raw = UsageEvent.objects.filter(Sources.of(since).raw_condition(), outcome__in=_OUTCOMES[kind])
         newest = raw.filter(key_id__in=organization.keys.values("pk")).values("key_id")
         counted = newest.annotate(count=models.Count("nonce")).order_by("-count", "key_id")

@@ -16,7 +16,7 @@ django.setup()
 from django.db import transaction  # noqa: E402 - models need Django to be set up
 from django.utils import timezone  # noqa: E402
 
-from apikeys.models import Member, Organization, Outcome, Role, UsageEvent, UsageHour  # noqa: E402
+from apikeys.models import Member, Organization, Outcome, Role, UsageEvent, UsageHour, UsageWatermark  # noqa: E402
 from tests.factories import (  # noqa: E402
     PASSWORD,
     make_actor,
@@ -45,6 +45,8 @@ HOSTILE_NAMES = (
 
 def seed() -> dict[str, object]:
     """Make everything and return the ids that paths need."""
+    # Usage was recorded always, so that old keys are unused and not just unmeasured.
+    UsageWatermark.objects.update(recording_since=None)
     acme = make_organization("acme", name="Acme", admin=make_user("founder@example.com", name="Fay Founder"))
     members = {name: _join(acme, name) for name in PEOPLE}
     # Somebody of two organizations sees the switcher; one of the two is empty.

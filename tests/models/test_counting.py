@@ -221,6 +221,16 @@ def test_keys_that_stand_out(organization):
 # Late events
 
 
+def test_a_key_stands_out_in_a_long_span_as_soon_as_it_is_used(key, organization):
+    """Long spans are ranked once a day: what is rolled up later that day must not be missing until the next."""
+    noon = floor_day(timezone.now()) - DAY + 12 * HOUR
+    make_event(make_key(organization).key, at=noon - 8 * HOUR)
+    roll_up(noon)
+    make_event(key, at=noon + 30 * timedelta(minutes=1))
+    roll_up(noon + 2 * HOUR)
+    assert key.pk in {one.key.pk for one in BusiestKey.objects.of(organization, 30)}
+
+
 def test_an_event_that_comes_late_is_counted_at_once_and_for_good(key, organization):
     make_event(key, at=at_hour(30))
     roll_up()

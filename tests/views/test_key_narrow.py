@@ -71,6 +71,7 @@ def test_a_scope_that_was_used_is_taken_only_after_it_was_said_what_that_refuses
     assert ticked(first) == ["orders:write"]
     assert held(key) == SCOPES
     assert 'name="refuses" value="1"' in first.text
+    assert 'name="version" value="1"' in first.text
     make_event(key, scope="orders:write")
     assert "refused 2 of 5" in client.post(address, form("orders:write", refuses=1)).text
     assert client.post(address, form("orders:write", refuses=2)).status_code == 302
