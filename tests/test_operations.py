@@ -218,7 +218,8 @@ def test_a_request_that_does_not_end_holds_up_a_stop_for_so_long_and_no_longer(c
         assert 0.9 < time.monotonic() - begin < STOP_SECONDS
         # The connection ends without an answer: nobody takes that for a yes.
         assert isinstance(answer.exception(STOP_SECONDS), OSError | http.client.HTTPException)
-    assert not UsageEvent.objects.filter(key_id=issued.key.pk).exists()
+    # What it had sent to the database may still be committed there when the lock goes: docs/guarantees.md.
+    assert UsageEvent.objects.filter(key_id=issued.key.pk).count() <= 1
 
 
 def test_the_unit_gives_the_server_the_time_to_finish():
