@@ -14,9 +14,10 @@ from django.http import QueryDict
 from django.utils import timezone
 
 from apikeys.key_secret import PUBLIC_ID_LENGTH
-from apikeys.models import ApiKey, AuditAction, AuditEntry, Environment, Organization, Scope, Status
+from apikeys.models import ApiKey, AuditAction, AuditEntry, Environment, Organization, Scope, Silence, Status
 from apikeys.models.key import ApiKeyQuerySet, status_conditions
-from apikeys.paging import Column, changed_url
+from apikeys.models.silence import UNUSED, exempt_condition
+from apikeys.paging import COUNT_LIMIT, Column, changed_url, count_text
 from apikeys.proxies import parse_address
 
 TABS: Final = {
@@ -54,6 +55,9 @@ LAST_USED_CHOICES: Final = [
     ("90+", "more than 90 days ago"),
     ("never", "never"),
 ]
+# Silent keys that are not unused because somebody said so; each other choice leaves these out.
+EXEMPT: Final = "exempt"
+SILENCE_CHOICES: Final = [*Silence.choices, (EXEMPT, "may be silent")]
 SORT_LABELS: Final = {
     "name": "Name and purpose",
     "created": "Created",
@@ -63,6 +67,7 @@ SORT_LABELS: Final = {
 DEFAULT_SORT: Final = "-created"
 # No address: it holds no @.
 CLOSED_ACCOUNTS: Final = "closed"
+MOST_CONTACTS: Final = 200
 
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC)
@@ -136,6 +141,7 @@ class KeyFilter(ListFilter):
     expires = django_filters.ChoiceFilter(label="Expires", choices=EXPIRY_CHOICES, method="by_expiry")
     created = django_filters.ChoiceFilter(label="Created", choices=CREATED_CHOICES, method="by_age")
     last_used = django_filters.ChoiceFilter(label="Last used", choices=LAST_USED_CHOICES, method="by_last_use")
+    silence = django_filters.ChoiceFilter(label="Silence", choices=SILENCE_CHOICES, method="by_silence")
     refused = django_filters.ChoiceFilter(label="Last refused", choices=RECENT_CHOICES, method="by_last_refusal")
     tried = django_filters.ChoiceFilter(label="Tried since its end", choices=RECENT_CHOICES, method="by_try")
     sort = django_filters.ChoiceFilter(
@@ -152,14 +158,19 @@ class KeyFilter(ListFilter):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.now = timezone.now()
-        self.filters["owner"].extra["choices"] = self._owners()
+        self.filters["owner"].extra["choices"] = self._owners(str(self.data.get("owner", "")))
 
-    def _owners(self) -> list[tuple[str, str]]:
+    def _owners(self, asked: str) -> list[tuple[str, str]]:
         members = self.organization.members.select_related("user")
-        contacts = self.organization.keys.exclude(owner_contact="").order_by("owner_contact")
+        keys = self.organization.keys.exclude(owner_contact="")
+        named = keys.order_by("owner_contact").values_list("owner_contact", flat=True)
+        contacts = list(named.distinct()[:MOST_CONTACTS])
+        # A page may lead to a contact that the choices have no room for.
+        if len(contacts) == MOST_CONTACTS and asked not in contacts:
+            contacts += named.filter(owner_contact=asked)[:1]
         return [
             *((member.user.email, member.user.label) for member in members),
-            *((contact, contact) for contact in contacts.values_list("owner_contact", flat=True).distinct()[:200]),
+            *((contact, contact) for contact in contacts),
             (CLOSED_ACCOUNTS, "a closed account"),
         ]
 
@@ -215,6 +226,12 @@ class KeyFilter(ListFilter):
         """Keep the keys that were created when asked."""
         return of_age(keys, value, self.now)
 
+    def by_silence(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
+        """Keep the keys whose silence means what was asked."""
+        if value == EXEMPT:
+            return keys.exempted(self.now)
+        return keys.with_silence(Silence(value), now=self.now).exclude(exempt_condition(self.now))
+
     def by_last_refusal(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
         """Keep the keys of which a request was refused, of any reason, when asked."""
         return keys.filter(activity__last_refused_at__gte=self.now - timedelta(days=int(value)))
@@ -258,6 +275,35 @@ def in_tab(keys: ApiKeyQuerySet, tab: str, now: datetime) -> ApiKeyQuerySet:
     if tab == "unused":
         return keys.unused(now)
     return keys.with_status(Status(tab), now) if tab else keys
+
+
+@dataclass(frozen=True, slots=True)
+class SilenceLink:
+    """Leads to the keys whose silence means the same, with their number."""
+
+    label: str
+    count: str
+    url: str
+    current: bool
+    is_unused: bool
+
+
+def silence_links(listing: KeyFilter, keys: ApiKeyQuerySet, path: str, query: QueryDict) -> list[SilenceLink]:
+    """Return a link for each of SILENCE_CHOICES, counted under the other filters: ``keys`` are what those keep."""
+    counts = keys.count_silences(listing.now, COUNT_LIMIT + 1)
+    more = sum(counts.values()) > COUNT_LIMIT
+    texts = {kind.value: f"{count:,}{'+' if more else ''}" for kind, count in counts.items()}
+    texts[EXEMPT] = count_text(keys.exempted(listing.now))
+    return [
+        SilenceLink(
+            label.capitalize(),
+            texts[value],
+            changed_url(path, query, silence=value, status="unused" if value in UNUSED else None),
+            query.get("silence") == value,
+            value in UNUSED,
+        )
+        for value, label in SILENCE_CHOICES
+    ]
 
 
 def of_age(keys: ApiKeyQuerySet, age: str, now: datetime) -> ApiKeyQuerySet:

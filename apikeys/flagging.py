@@ -1,6 +1,6 @@
 """Which keys somebody should look at: unused ones and ones near their end, read in constant memory.
 
-What counts as unused or expiring is said once, by ApiKeyQuerySet; here it is only read and sorted.
+What counts as unused or expiring is said once, by ApiKeyQuerySet; here it is only read, counted and sorted.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Case, CharField, F, Func, IntegerField, Value, When
+from django.db.models import Case, CharField, Count, F, Func, IntegerField, Value, When
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce
 from django.db.models.sql.compiler import SQLCompiler
 
+from apikeys.models import Silence
 from apikeys.models.key import ApiKeyQuerySet
+from apikeys.models.silence import UNUSED, exempt_condition, silence_conditions, silence_limit, silent_days, unused_kind
 
 THRESHOLDS = (60, 30, 7, 1)
 _CHUNK = 5000
+_HOUR_SECONDS = 3600
 
 
 class Flag(StrEnum):
@@ -29,15 +32,28 @@ class Flag(StrEnum):
     EXPIRING = "expiring"
 
 
+class Quiet(NamedTuple):
+    """How an unused key is silent: its Silence, for how long, and how long it usually is at most, where that is known.
+
+    ``exempt_until`` is when it stops to be exempt, None when it is not.
+    """
+
+    kind: str
+    days: int
+    usual_gap_hours: int | None
+    exempt_until: str | None
+
+
 class Finding(NamedTuple):
     """One reason to look at one key; a key that is unused and expiring has two.
 
-    ``days`` is the limit that it passed: not used for more than so many days, or expiring within as many.
-    Instants are text, ISO 8601 in UTC to the second.
+    ``days`` is the limit that it passed: silent for more than so many days, or expiring within as many. ``quiet`` is
+    told of unused keys alone. Instants are text, ISO 8601 in UTC to the second.
     """
 
     flag: Flag
     days: int
+    quiet: Quiet | None
     organization: str
     public_id: str
     prefix: str
@@ -67,10 +83,38 @@ class InstantText(Func):
         )
 
 
-def unused(keys: ApiKeyQuerySet, now: datetime, days: int) -> Iterator[Finding]:
-    """Yield the keys without a request for more than some days, by organization, the longest silence first."""
-    for row in _rows(keys.unused(now, days), "quiet_since", Value(days)):
-        yield Finding(Flag.UNUSED, *row)
+class LeftOut(NamedTuple):
+    """How many silent keys are not flagged as unused, and why."""
+
+    seasonal: int
+    not_measurable: int
+    exempt: int
+
+
+def unused(keys: ApiKeyQuerySet, now: datetime, days: int, *, with_exempt: bool = False) -> Iterator[Finding]:
+    """Yield the keys that nobody uses, by organization, the longest silence first."""
+    found = keys.with_silence(*UNUSED, now=now, days=days) if with_exempt else keys.unused(now, days)
+    columns = (
+        silence_limit(days),
+        unused_kind(),
+        silent_days(now),
+        F("rhythm__usual_gap") / Value(_HOUR_SECONDS),
+        InstantText(Case(When(exempt_condition(now), then="exemption__until"))),
+    )
+    for limit, kind, silent, gap, exempt, *row in _rows(found, "quiet_since", *columns):
+        yield Finding(Flag.UNUSED, limit, Quiet(kind, silent, gap, exempt), *row)
+
+
+def left_out(keys: ApiKeyQuerySet, now: datetime, days: int) -> LeftOut:
+    """Count the silent keys that ``unused`` leaves out."""
+    conditions = silence_conditions(now, days)
+    exempt = exempt_condition(now) & (conditions[Silence.NEVER_USED] | conditions[Silence.DORMANT])
+    counted = (conditions[Silence.SEASONAL], conditions[Silence.NOT_MEASURABLE], exempt)
+    wanted = keys.usable(now).filter(counted[0] | counted[1] | counted[2])
+    counts = wanted.aggregate(
+        **{name: Count("pk", filter=condition) for name, condition in zip(LeftOut._fields, counted, strict=True)}
+    )
+    return LeftOut(**counts)
 
 
 def expiring(keys: ApiKeyQuerySet, now: datetime, thresholds: Sequence[int] = THRESHOLDS) -> Iterator[Finding]:
@@ -84,15 +128,15 @@ def expiring(keys: ApiKeyQuerySet, now: datetime, thresholds: Sequence[int] = TH
         default=widest,
         output_field=IntegerField(),
     )
-    for row in _rows(keys.expiring(now, timedelta(days=widest)), "expires_at", tightest):
-        yield Finding(Flag.EXPIRING, *row)
+    for days, *row in _rows(keys.expiring(now, timedelta(days=widest)), "expires_at", tightest):
+        yield Finding(Flag.EXPIRING, days, None, *row)
 
 
-def _rows(keys: ApiKeyQuerySet, order: str, days: Combinable) -> Iterator[tuple[Any, ...]]:
+def _rows(keys: ApiKeyQuerySet, order: str, *columns: Combinable) -> Iterator[tuple[Any, ...]]:
     return (
         keys.order_by("organization_id", order, "pk")
         .values_list(
-            days,
+            *columns,
             *("organization__slug", "public_id", "prefix", "environment__code", "name"),
             Coalesce("owner__user__email", "owner_contact"),
             *(InstantText(F(name)) for name in ("created_at", "activity__last_used_at", "expires_at")),

@@ -14,7 +14,8 @@ from apikeys.models import (
     ApiKey,
     Environment,
     EnvironmentKind,
-    KeyEvidence,
+    ExemptionTerms,
+    KeyExemption,
     KeyTerms,
     Member,
     Organization,
@@ -23,11 +24,13 @@ from apikeys.models import (
     Role,
     Scope,
 )
+from apikeys.models.evidence import KeyEvidence, ScopeEvidence, ScopeUse
 from apikeys.models.key import MAX_RATE, RATE_PERIODS, parse_networks
 from apikeys.models.text import validate_line, validate_text
 
 EXPIRY_PRESETS: Final = {"30": "30 days", "90": "90 days", "180": "180 days", "365": "1 year"}
 EXPIRY_CHOICES: Final = [*EXPIRY_PRESETS.items(), ("date", "On a date"), ("never", "Never")]
+EXEMPTION_CHOICES: Final = [*EXPIRY_PRESETS.items(), ("date", "Until a date")]
 REASONS: Final = [("", "Choose a reason")] + [
     choice for choice in RevocationReason.choices if choice[0] != RevocationReason.REGENERATED
 ]
@@ -183,6 +186,102 @@ class ConfirmForm(forms.Form):
     token = forms.UUIDField(widget=forms.HiddenInput, required=False, initial=uuid.uuid4)
 
 
+class SeenField(forms.CharField):
+    """Which version of something a form was made from: the instant of its last change, None when there was none."""
+
+    widget = forms.HiddenInput
+
+    def __init__(self) -> None:
+        super().__init__(required=False, max_length=40)
+
+    def prepare_value(self, value: Any) -> Any:
+        """Return what the form carries."""
+        return value.isoformat() if isinstance(value, datetime) else value
+
+    def clean(self, value: Any) -> datetime | None:
+        """Return the instant that it carried."""
+        try:
+            seen = datetime.fromisoformat(text) if (text := super().clean(value)) else None
+            if seen and seen.tzinfo is None:
+                raise ValueError
+        except (ValueError, OverflowError):
+            raise ValidationError("This form is damaged. Open it again.") from None
+        return seen
+
+
+class ExemptionForm(forms.Form):
+    """Who answers for a key's silence, why it may be silent, and until when."""
+
+    owner: forms.ModelChoiceField[Member] = forms.ModelChoiceField(
+        None, label="Who answers for it", empty_label=None, help_text="A member, who is asked before it is revoked."
+    )
+    reason = forms.CharField(
+        max_length=200, validators=[validate_line], help_text="Why it is kept although nobody uses it."
+    )
+    until = forms.ChoiceField(choices=EXEMPTION_CHOICES, widget=forms.RadioSelect, initial="180")
+    until_on = forms.DateField(
+        required=False,
+        label="Last day",
+        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
+        help_text="The exemption ends at the end of this day (UTC), within two years.",
+    )
+    seen = SeenField()
+
+    def __init__(self, *args: Any, key: ApiKey, member: Member, **kwargs: Any) -> None:
+        exemption = key.exemption_now
+        kwargs.setdefault("initial", _exemption_initial(key, exemption, member))
+        super().__init__(*args, **kwargs)
+        self.exemption = exemption
+        members = key.organization.members.filter(user__is_active=True).select_related("user")
+        self.fields["owner"].queryset = members.order_by("user__name", "user__email")  # type: ignore[attr-defined]
+
+    def clean(self) -> dict[str, Any]:
+        """Check what two fields say together."""
+        data = super().clean() or self.cleaned_data
+        if data.get("until") == "date" and not data.get("until_on") and "until_on" not in self.errors:
+            self.add_error("until_on", "Choose the last day on which the key may be silent.")
+        return data
+
+    @property
+    def terms(self) -> ExemptionTerms:
+        """What a valid form asks for."""
+        data = self.cleaned_data
+        return ExemptionTerms(data["owner"], data["reason"], self._until())
+
+    def _until(self) -> datetime:
+        choice = self.cleaned_data["until"]
+        day = self.cleaned_data["until_on"]
+        if choice != "date":
+            day = timezone.now().astimezone(UTC).date() + timedelta(days=int(choice))
+        elif self.exemption and self.exemption.until.astimezone(UTC).date() == day:
+            return self.exemption.until
+        return datetime.combine(day, time(23, 59, 59), UTC)
+
+
+def _exemption_initial(key: ApiKey, exemption: KeyExemption | None, member: Member) -> dict[str, Any]:
+    if exemption is None:
+        return {"owner": member.pk, "seen": key.exemption_version}
+    return {
+        "owner": exemption.owner_id,
+        "reason": exemption.reason,
+        "until": "date",
+        "until_on": exemption.until.astimezone(UTC).date(),
+        "seen": exemption.changed_at,
+    }
+
+
+class ExemptionEndForm(forms.Form):
+    """A confirmation of one click, of the exemption that was shown."""
+
+    seen = SeenField()
+
+
+def show_change(form: ExemptionForm | ExemptionEndForm, seen: datetime | None, told: str) -> None:
+    """Say what somebody changed since a form was opened, and let it be sent again, having seen that."""
+    form.add_error(None, told)
+    form.data = {**dict(form.data.items()), "seen": seen.isoformat() if seen else ""}
+
+
 class RevokeForm(forms.Form):
     """Why a key ends, and, when it is in use, its name typed."""
 
@@ -214,6 +313,48 @@ class RevokeForm(forms.Form):
         if typed != self.expected:
             raise ValidationError(f"This does not match. Type {self.expected} to confirm.")
         return typed
+
+
+class NarrowForm(forms.Form):
+    """The scopes to take from a key; those that were used are taken only when it was said what that refuses."""
+
+    scopes = forms.MultipleChoiceField(
+        widget=forms.CheckboxSelectMultiple,
+        label="Scopes to take",
+        error_messages={
+            "required": "Choose at least one scope.",
+            "invalid_choice": "%(value)s is not a scope of this key any more.",
+        },
+    )
+    version = forms.IntegerField(widget=forms.HiddenInput, min_value=1)
+    refuses = forms.IntegerField(widget=forms.HiddenInput, min_value=0, initial=0)
+
+    def __init__(self, data: Any, *, key: ApiKey, evidence: ScopeEvidence) -> None:
+        unused = [scope.name for scope in evidence.unused] if evidence.can_narrow else []
+        super().__init__(data, initial={"version": key.version, "scopes": unused})
+        self.evidence = evidence
+        self.fields["scopes"].choices = [(one.name, one.name) for one in evidence.granted]  # type: ignore[attr-defined]
+
+    @property
+    def options(self) -> list[tuple[ScopeUse, bool]]:
+        """Each scope of the key with its use, and whether it is ticked."""
+        ticked = set(self["scopes"].value() or ())
+        return [(scope, scope.name in ticked) for scope in self.evidence.granted]
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse what would have refused more requests than the page said."""
+        found = super().clean() or self.cleaned_data
+        lost = self.evidence.refused_without(found.get("scopes", ()))
+        count = sum(scope.accepted for scope in lost)
+        if count > found.get("refuses", 0):
+            # Shown again with the new count, which the next press of the button confirms.
+            self.data = {**self.data, "refuses": str(count), "scopes": found.get("scopes", [])}
+            told = ", ".join(f"{scope.name} ({scope.accepted:,})" for scope in lost)
+            raise ValidationError(
+                f"In 90 days this would have refused {count:,} of {self.evidence.accepted:,} accepted requests: {told}."
+                " To take them all the same, press the button again."
+            )
+        return found
 
 
 class ScopeForm(forms.Form):
@@ -277,10 +418,10 @@ class RoleForm(forms.Form):
 
 
 class MemberRemoveForm(forms.Form):
-    """Who takes over the keys of a member who leaves."""
+    """Who takes over what a member who leaves answers for: keys, and exemptions of other keys."""
 
     keys_to: forms.ModelChoiceField[Member] = forms.ModelChoiceField(
-        None, label="Their keys go to", empty_label="Choose a member"
+        None, label="Who answers for them then", empty_label="Choose a member"
     )
 
     def __init__(self, *args: Any, member: Member, **kwargs: Any) -> None:
@@ -288,5 +429,6 @@ class MemberRemoveForm(forms.Form):
         others = member.organization.members.select_related("user").exclude(pk=member.pk)
         self.fields["keys_to"].queryset = others  # type: ignore[attr-defined]
         self.key_count = member.owned_keys.count()
-        if not self.key_count:
+        self.exemption_count = member.owned_exemptions.running().count()
+        if not self.key_count and not self.exemption_count:
             del self.fields["keys_to"]

@@ -71,6 +71,21 @@ SELECT id, created_at, now() - CASE WHEN random() < %(unused)s THEN interval '91
     ELSE interval '80 days' * random() END, '192.0.2.1'
 FROM apikeys_apikey WHERE id %% 50 > 0
 """
+# One silent key in twenty is seasonal, one in a hundred may be silent.
+RHYTHMS = """
+INSERT INTO apikeys_keyrhythm (key_id, first_hour, last_hour, longest_gap, second_gap, usual_gap, gaps, computed_at)
+SELECT key_id, first_used_at, last_used_at, gap, gap, gap, 100, now() FROM (
+    SELECT *, 3600 * CASE WHEN key_id %% 20 = 0 THEN 8000 ELSE 1 + floor(64 * random()) END AS gap
+    FROM apikeys_keyactivity
+) used
+"""
+EXEMPTIONS = """
+INSERT INTO apikeys_keyexemption (key_id, owner_id, reason, until, changed_at, changed_by_label)
+SELECT k.id, (SELECT id FROM apikeys_member m WHERE m.organization_id = k.organization_id LIMIT 1), 'Stands by',
+    now() + interval '1 year', now(), 'person1@example.org'
+FROM apikeys_apikey k JOIN apikeys_keyactivity a ON a.key_id = k.id
+WHERE k.id %% 100 = 1 AND a.last_used_at < now() - interval '90 days'
+"""
 
 
 def prepare(server: PostgreSQL, options: argparse.Namespace) -> None:
@@ -87,7 +102,7 @@ def prepare(server: PostgreSQL, options: argparse.Namespace) -> None:
     with server.connect("benchmark") as connection:
         connection.execute("SELECT setseed(0.5)")
         connection.execute(PEOPLE)
-        for statement in (KEYS, ACTIVITY):
+        for statement in (KEYS, ACTIVITY, RHYTHMS, EXEMPTIONS):
             psycopg.ClientCursor(connection).execute(statement, share)
         connection.execute("VACUUM ANALYZE")
 
@@ -101,6 +116,7 @@ def statements() -> list[str]:
     now = timezone.now()
     columns = ["organization__slug", "public_id", "prefix", "environment__code", "name", "owner__user__email"]
     columns += ["owner_contact", "created_at", "activity__last_used_at", "expires_at"]
+    columns += ["rhythm__usual_gap", "exemption__until"]
     found = []
     with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
         for keys, order in (

@@ -167,7 +167,9 @@ MAILERS = {"default": environment.mailer("EMAIL_URL", "smtp://localhost" if PROD
 DEFAULT_FROM_EMAIL = environment.text("DEFAULT_FROM_EMAIL", "keyadmin@localhost")
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
 
-# A key is unused when its last accepted request, or its creation without one, is older than this.
+# Raw events are kept so many days; roll-ups for 25 months.
+EVENT_RETENTION_DAYS = environment.number("EVENT_RETENTION_DAYS", default=35, least=7, most=3650)
+# A key is silent when its last accepted request, or its creation without one, is older than this.
 UNUSED_AFTER_DAYS = environment.number("UNUSED_AFTER_DAYS", default=90, least=1, most=3650)
 
 # Who may read /metrics: the address of whoever asks in the end, not of a proxy between.

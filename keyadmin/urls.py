@@ -3,7 +3,21 @@
 from allauth.account.urls import urlpatterns as account_pages
 from django.urls import include, path
 
-from apikeys.views import audit, catalogue, home, keys, members, organization, revocation
+from apikeys.views import (
+    audit,
+    catalogue,
+    exemptions,
+    home,
+    keys,
+    members,
+    narrowing,
+    organization,
+    overview,
+    requests,
+    revocation,
+    statistics,
+    usage,
+)
 
 handler400 = "apikeys.views.errors.bad_request"
 handler403 = "apikeys.views.errors.permission_denied"
@@ -33,15 +47,21 @@ urlpatterns = [
     path("settings", home.preferences, name="preferences"),
     path("accounts/", include([page for page in account_pages if page.name in ACCOUNT_PAGES])),
     # /<organization>/
-    path("<slug:organization>/", home.organization_home, name="organization_home"),
+    path("<slug:organization>/", overview.overview, name="overview"),
     # /<organization>/keys/
     path("<slug:organization>/keys/", keys.key_list, name="key_list"),
     path("<slug:organization>/keys/find", keys.key_find, name="key_find"),
-    path("<slug:organization>/keys/export.csv", keys.key_export, name="key_export"),
+    path("<slug:organization>/keys/export.<str:kind>", keys.key_export, name="key_export"),
     path("<slug:organization>/keys/new", keys.key_create, name="key_create"),
     path("<slug:organization>/keys/revoke", revocation.key_bulk_revoke, name="key_bulk_revoke"),
-    path("<slug:organization>/keys/<str:public_id>", keys.key_detail, name="key_detail"),
+    path("<slug:organization>/keys/<str:public_id>", statistics.key_detail, name="key_detail"),
     path("<slug:organization>/keys/<str:public_id>/edit", keys.key_edit, name="key_edit"),
+    path("<slug:organization>/keys/<str:public_id>/narrow", narrowing.key_narrow, name="key_narrow"),
+    path(
+        "<slug:organization>/keys/<str:public_id>/export/<str:table>.<str:kind>",
+        statistics.key_usage_export,
+        name="key_usage_export",
+    ),
     path("<slug:organization>/keys/<str:public_id>/pause", revocation.key_pause, name="key_pause"),
     path("<slug:organization>/keys/<str:public_id>/resume", revocation.key_resume, name="key_resume"),
     path(
@@ -50,15 +70,24 @@ urlpatterns = [
         name="key_regenerate",
     ),
     path("<slug:organization>/keys/<str:public_id>/revoke", revocation.key_revoke, name="key_revoke"),
-    path("<slug:organization>/keys/<str:public_id>/requests", keys.key_requests, name="key_requests"),
+    path("<slug:organization>/keys/<str:public_id>/exempt", exemptions.key_exempt, name="key_exempt"),
+    path(
+        "<slug:organization>/keys/<str:public_id>/exempt/end",
+        exemptions.key_exempt_end,
+        name="key_exempt_end",
+    ),
+    path("<slug:organization>/keys/<str:public_id>/requests", requests.key_requests, name="key_requests"),
     path(
         "<slug:organization>/keys/<str:public_id>/first-request",
-        keys.key_first_request,
+        requests.key_first_request,
         name="key_first_request",
     ),
+    # /<organization>/usage/
+    path("<slug:organization>/usage/", usage.usage, name="usage"),
+    path("<slug:organization>/usage/export/<str:table>.<str:kind>", usage.usage_export, name="usage_export"),
     # /<organization>/audit/
     path("<slug:organization>/audit/", audit.audit_list, name="audit_list"),
-    path("<slug:organization>/audit/export.csv", audit.audit_export, name="audit_export"),
+    path("<slug:organization>/audit/export.<str:kind>", audit.audit_export, name="audit_export"),
     # /<organization>/scopes/
     path("<slug:organization>/scopes/", catalogue.scope_list, name="scope_list"),
     path("<slug:organization>/scopes/new", catalogue.scope_create, name="scope_create"),

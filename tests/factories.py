@@ -12,8 +12,11 @@ from apikeys.models import (
     Actor,
     ApiKey,
     Environment,
+    ExemptionTerms,
     IssuedKey,
     KeyActivity,
+    KeyExemption,
+    KeyRhythm,
     KeyTerms,
     Member,
     Organization,
@@ -142,6 +145,35 @@ def make_old_key(organization: Organization, age: timedelta, **terms: Any) -> Ap
     old.save(force_insert=True)
     old.scopes.set(scopes)
     return old
+
+
+def make_exemption(
+    key: ApiKey,
+    owner: Member | None = None,
+    *,
+    reason: str = "Stands by for the day when the other one fails",
+    until: timedelta = timedelta(days=100),
+) -> KeyExemption:
+    """Let a key be silent; one that ran out, ``until`` in the past, is moved there, because no verb makes one."""
+    owner = owner or key.organization.members.first()
+    ahead = until if until > timedelta() else timedelta(days=1)
+    terms = ExemptionTerms(owner, reason, timezone.now() + ahead)
+    KeyExemption.objects.grant(key, terms, by=make_actor())
+    exemption: KeyExemption = KeyExemption.objects.get(pk=key.pk)
+    if ahead != until:
+        exemption.until = timezone.now() + until
+        exemption.save(update_fields=["until"])
+    return exemption
+
+
+def make_rhythm(key: ApiKey, *, usual_gap: timedelta) -> KeyRhythm:
+    """Let a key be known to come back after such gaps."""
+    now = timezone.now()
+    seconds = usual_gap // timedelta(seconds=1)
+    rhythm, _ = KeyRhythm.objects.update_or_create(
+        key=key, defaults={"first_hour": now, "last_hour": now, "usual_gap": seconds, "computed_at": now}
+    )
+    return rhythm
 
 
 def make_event(

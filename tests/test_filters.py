@@ -10,7 +10,7 @@ from django.http import QueryDict
 from apikeys.filters import TABS, KeyFilter, in_tab
 from apikeys.models import ApiKey, KeyActivity
 from apikeys.models.key import EXPIRING_WITHIN
-from tests.factories import make_key
+from tests.factories import make_key, make_old_key
 from tests.pages import make_keys
 
 pytestmark = pytest.mark.django_db
@@ -82,7 +82,7 @@ def test_expiring_ends_at_its_border(organization, viewing, offset, found):
 def test_unused_begins_after_its_border(organization, viewing, offset, found):
     listing = filtered(viewing, organization, "")
     border = listing.now - timedelta(days=django_settings.UNUSED_AFTER_DAYS)
-    key = make_key(organization).key
+    key = make_old_key(organization, timedelta(days=200))
     KeyActivity.objects.create(key_id=key.pk, last_used_at=border + offset)
     assert in_tab(organization.keys.all(), "unused", listing.now).exists() == found
 

@@ -247,13 +247,13 @@ def paste_into_the_dashboard(organization, client, secret):
             client.get(url("key_list", organization, q=text), headers=headers)
             client.post(url("key_find", organization), {"q": text, "status": "active"}, headers=headers, follow=True)
             client.get(url("audit_list", organization, key=text), headers=headers)
-        list(client.get(url("key_export", organization, q=text)))
-        list(client.get(url("audit_export", organization, key=text)))
+        list(client.get(url("key_export", organization, "csv", q=text)))
+        list(client.get(url("audit_export", organization, "json", key=text)))
         client.get(f"/acme/keys/{text}")
         client.get(f"/healthz/{text}")
         client.post(f"/acme/keys/{text}/revoke", {"reason": "leaked"})
         client.get(url("audit_list", organization), headers={"User-Agent": text, "Referer": f"http://x/{text}"})
-        list(client.get(url("audit_export", organization), headers={"User-Agent": text}))
+        list(client.get(url("audit_export", organization, "csv"), headers={"User-Agent": text}))
         client.post(url("key_bulk_revoke", organization), {"key": [text], "reason": "leaked"})
 
 

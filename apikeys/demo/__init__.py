@@ -16,6 +16,7 @@ from apikeys.demo.history import History, make_people
 from apikeys.demo.plans import Plan
 from apikeys.demo.traffic import Clock, make_traffic, write
 from apikeys.models import ApiKey, KeyActivity, Organization, UsageEvent, UsageHour, UsageWatermark
+from apikeys.models.counting import count_organizations
 
 PLANS = {NORTHWIND.slug: northwind.plans, HALDEN.slug: halden.plans}
 SIGN_IN_DAYS = 60
@@ -71,7 +72,11 @@ def _requests(rng: random.Random, now: datetime, work: Iterable[tuple[Plan, ApiK
         total += len(traffic.events) + sum(row.requests for row in traffic.hours)
     KeyActivity.objects.bulk_create(activities)
     # The older hours are counted already; the newer ones are counted from their events, as in earnest.
-    UsageWatermark.locked().move(clock.raw_from)
+    mark = UsageWatermark.locked()
+    mark.recording_since = clock.hours[0]
+    mark.save(update_fields=["recording_since"])
+    mark.move(clock.raw_from)
+    count_organizations(clock.hours[0], clock.raw_from)
     for _ in UsageHour.objects.roll_up(now):
         pass
     return total

@@ -69,9 +69,9 @@ def whole_number(least: int, most: int) -> type[int]:
 
 def find_organization(slug: str) -> Organization:
     """Return the organization with a slug."""
-    found: Organization | None = Organization.objects.filter(slug=slug).first()
+    found: Organization | None = Organization.objects.of_people().filter(slug=slug).first()
     if found is None:
-        known = Organization.objects.order_by("slug").values_list("slug", flat=True)[: _LISTED + 1]
+        known = Organization.objects.of_people().order_by("slug").values_list("slug", flat=True)[: _LISTED + 1]
         raise CommandError(f"--organization: there is no organization {slug!r}. {_choices(list(known))}")
     return found
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any, ClassVar
 
 from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser, DjangoHelpFormatter
 from django.db import DatabaseError, InterfaceError
+
+from apikeys.models import JobRun
 
 
 class _HelpFormatter(DjangoHelpFormatter):
@@ -21,8 +24,10 @@ class _HelpFormatter(DjangoHelpFormatter):
 
 
 class Command(BaseCommand):
-    """A command of keyadmin."""
+    """A command of keyadmin. Of a scheduled one each run is kept, so that the Overview tells when it stops running."""
 
+    scheduled: ClassVar[bool] = False
+    job_run: JobRun | None = None
     exit_statuses: ClassVar[Mapping[int, str]] = {0: "done", 1: "nothing was changed", 2: "wrong usage"}
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
@@ -38,12 +43,17 @@ class Command(BaseCommand):
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run it; a database that fails is told in a line, not in a traceback."""
         try:
-            return super().execute(*args, **options)
+            with ExitStack() as stack:
+                if self.scheduled:
+                    self.job_run = stack.enter_context(JobRun.objects.record(type(self).__module__.rpartition(".")[2]))
+                return super().execute(*args, **options)
         except (DatabaseError, InterfaceError) as error:
             if options.get("traceback"):
                 raise
             raise CommandError(f"The database failed: {str(error).strip()}") from error
 
     def answer(self, options: Mapping[str, Any], facts: Mapping[str, object], words: str) -> None:
-        """Print what was done."""
+        """Print what was done, and keep it of a scheduled run."""
+        if self.job_run:
+            self.job_run.done = words
         self.stdout.write(json.dumps(facts, ensure_ascii=False) if options["json"] else words)

@@ -15,11 +15,13 @@ from json.encoder import encode_basestring_ascii
 from typing import Final
 
 from apikeys.csv_export import defuse
-from apikeys.flagging import Finding, Flag
+from apikeys.flagging import Finding, Flag, Quiet
 from apikeys.key_secret import fingerprint
+from apikeys.models.silence import UNUSED
 
 _CSV_HEADER: Final = (
-    "flag,days,organization,id,fingerprint,name,environment,owner,created_at,last_used_at,expires_at\r\n"
+    "flag,days,kind,silent_days,usual_gap_hours,exempt_until,"
+    "organization,id,fingerprint,name,environment,owner,created_at,last_used_at,expires_at\r\n"
 )
 _QUOTED = re.compile('[",\r\n]')
 # A column cannot know what is yet to come, so that it has a width of its own; longer values are cut.
@@ -30,6 +32,11 @@ _COLUMNS: Final = "  ".join(
         *("LAST USED".ljust(_DAY), "EXPIRES"),
     ]
 )
+_MORE_COLUMNS: Final = {Flag.UNUSED: "     KIND        SILENT  USUAL GAP", Flag.EXPIRING: ""}
+# Shorter gaps are told in hours.
+_DAYS_FROM: Final = 72
+_NOT_QUIET: Final = '"kind": null, "silent_days": null, "usual_gap_hours": null, "exempt_until": null, '
+_KINDS: Final = {kind.value: kind.label.ljust(10) for kind in UNUSED}
 _NEVER: Final = "never".ljust(_DAY)
 # Latin, Greek and Cyrillic letters, which take one column each.
 _NARROW = re.compile("[ -~\u00a1-\u00ac\u00ae-\u02ff\u0370-\u0482\u048a-\u052f]*")
@@ -49,13 +56,22 @@ def _json_lines(findings: Sequence[Finding]) -> str:
     quote = encode_basestring_ascii
     return "".join(
         [
-            f'{{"flag": "{flag.value}", "days": {days}, "organization": "{organization}", "id": "{public_id}", '
+            f'{{"flag": "{flag.value}", "days": {days}, {_quiet_json(quiet) if quiet else _NOT_QUIET}'
+            f'"organization": "{slug}", "id": "{public_id}", '
             f'"fingerprint": "{fingerprint(prefix, code, public_id)}", "name": {quote(name)}, '
-            f'"environment": "{code}", "owner": {quote(owner)}, "created_at": "{created}", '
+            f'"environment": "{code}", "owner": {quote(owner)}, "created_at": "{made}", '
             f'"last_used_at": {f'"{used}"' if used else "null"}, '
-            f'"expires_at": {f'"{expires}"' if expires else "null"}}}\n'
-            for flag, days, organization, public_id, prefix, code, name, owner, created, used, expires in findings
+            f'"expires_at": {f'"{end}"' if end else "null"}}}\n'
+            for flag, days, quiet, slug, public_id, prefix, code, name, owner, made, used, end in findings
         ]
+    )
+
+
+def _quiet_json(quiet: Quiet) -> str:
+    kind, days, gap, exempt = quiet
+    return (
+        f'"kind": "{kind}", "silent_days": {days}, "usual_gap_hours": {"null" if gap is None else gap}, '
+        f'"exempt_until": {f'"{exempt}"' if exempt else "null"}, '
     )
 
 
@@ -63,11 +79,17 @@ def _csv_lines(findings: Sequence[Finding]) -> str:
     # By hand as well, at half of csv.writer's time.
     return "".join(
         [
-            f"{flag.value},{days},{organization},{public_id},{fingerprint(prefix, code, public_id)},{_cell(name)},"
-            f"{code},{_cell(owner)},{created},{used or ''},{expires or ''}\r\n"
-            for flag, days, organization, public_id, prefix, code, name, owner, created, used, expires in findings
+            f"{flag.value},{days},{_quiet_cells(quiet) if quiet else ',,,'},{slug},{public_id},"
+            f"{fingerprint(prefix, code, public_id)},{_cell(name)},{code},{_cell(owner)},{made},{used or ''},"
+            f"{end or ''}\r\n"
+            for flag, days, quiet, slug, public_id, prefix, code, name, owner, made, used, end in findings
         ]
     )
+
+
+def _quiet_cells(quiet: Quiet) -> str:
+    kind, days, gap, exempt = quiet
+    return f"{kind},{days},{'' if gap is None else gap},{exempt or ''}"
 
 
 def _cell(text: str) -> str:
@@ -79,22 +101,27 @@ def _cell(text: str) -> str:
 def _table_lines(findings: Sequence[Finding]) -> str:
     return "".join(
         [
-            f"{fit(organization, _ORGANIZATION)}  {fit(fingerprint(prefix, code, public_id), _KEY)}  "
-            f"{fit(name, _NAME)}  {fit(owner, _OWNER)}  {used[:10] if used else _NEVER}  "
-            f"{_end(expires, days if flag is Flag.EXPIRING else 0)}\n"
-            for flag, days, organization, public_id, prefix, code, name, owner, _, used, expires in findings
+            f"{fit(slug, _ORGANIZATION)}  {fit(fingerprint(prefix, code, public_id), _KEY)}  {fit(name, _NAME)}  "
+            f"{fit(owner, _OWNER)}  {used[:10] if used else _NEVER}  {end[:10] if end else _NEVER}  "
+            f"{_quiet_columns(quiet) if quiet else f'within {_days(days)}'}\n"
+            for _, days, quiet, slug, public_id, prefix, code, name, owner, _, used, end in findings
         ]
     )
 
 
-def _end(expires: str | None, within: int) -> str:
-    day = expires[:10] if expires else "never"
-    return f"{day}  within {_days(within)}" if within else day
+def _quiet_columns(quiet: Quiet) -> str:
+    kind, days, gap, exempt = quiet
+    told = f"{_KINDS[kind]}  {days:4} d  {'' if gap is None else _gap(gap):>9}"
+    return f"{told}  exempt until {exempt[:10]}" if exempt else told.rstrip()
+
+
+def _gap(hours: int) -> str:
+    return f"{hours} h" if hours < _DAYS_FROM else f"{hours // 24} d"
 
 
 def _table_heading(flag: Flag, days: int) -> str:
     title = f"Unused for more than {_days(days)}" if flag is Flag.UNUSED else f"Expiring within {_days(days)}"
-    return f"\n{title}\n{_COLUMNS}\n"
+    return f"\n{title}\n{_COLUMNS}{_MORE_COLUMNS[flag]}\n"
 
 
 def _no_heading(_flag: Flag, _days: int) -> str:

@@ -30,6 +30,8 @@ class AuditAction(models.TextChoices):
     KEY_RESUME = "key.resume", "resumed the key"
     KEY_REVOKE = "key.revoke", "revoked the key"
     KEY_REGENERATE = "key.regenerate", "regenerated the key"
+    KEY_EXEMPT = "key.exempt", "exempted the key"
+    KEY_EXEMPT_END = "key.exempt_end", "ended the exemption of the key"
     KEY_EXPORT = "key.export", "exported the key list"
     AUDIT_EXPORT = "audit.export", "exported the audit log"
     USAGE_EXPORT = "usage.export", "exported usage"

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
+import operator
 import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
-from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils import timezone
 
@@ -21,8 +22,22 @@ from apikeys import key_secret
 from apikeys.key_secret import KeySecret
 from apikeys.models.audit import Actor, AuditAction, AuditEntry, difference
 from apikeys.models.catalogue import Environment, Scope
-from apikeys.models.organization import Member, Organization
+from apikeys.models.organization import SYSTEM_SLUG, Member, Organization
+from apikeys.models.recording import UsageWatermark
+from apikeys.models.silence import (
+    KeySilence,
+    Silence,
+    exempt_condition,
+    quiet_since,
+    recording_since,
+    silence_conditions,
+    unused_condition,
+)
 from apikeys.models.text import validate_line, validate_text
+
+if TYPE_CHECKING:
+    from apikeys.models.exemption import KeyExemption
+    from apikeys.models.rhythm import KeyRhythm
 
 LATEST_EXPIRY = datetime(2100, 12, 31, 23, 59, 59, tzinfo=UTC)
 EXPIRING_WITHIN = timedelta(days=60)
@@ -177,6 +192,10 @@ class IssuedKey(NamedTuple):
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     """The states of keys, and the issuing of new ones."""
 
+    def of_people(self) -> Self:
+        """Leave out our own, which only the self-check uses."""
+        return self.exclude(organization__slug=SYSTEM_SLUG)
+
     def with_status(self, status: Status, now: datetime | None = None) -> Self:
         """Return the keys that have a status."""
         return self.filter(status_conditions(now or timezone.now())[status])
@@ -191,18 +210,37 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         now = now or timezone.now()
         return self.usable(now).filter(expires_at__lte=now + within)
 
-    def unused(self, now: datetime | None = None, days: int | None = None) -> Self:
-        """Return the usable keys without an accepted request for some days (settings.UNUSED_AFTER_DAYS).
+    def with_silence(self, *kinds: Silence, now: datetime | None = None, days: int | None = None) -> Self:
+        """Return the usable keys whose silence is of one of some kinds, with ``quiet_since``: since when.
 
-        A key that was never used counts from its creation.
+        ``days`` is settings.UNUSED_AFTER_DAYS unless given. An exemption changes nothing here.
         """
         now = now or timezone.now()
-        before = now - timedelta(days=settings.UNUSED_AFTER_DAYS if days is None else days)
-        return (
-            self.usable(now)
-            .annotate(quiet_since=Coalesce("activity__last_used_at", "created_at"))
-            .filter(quiet_since__lt=before)
+        conditions = silence_conditions(now, settings.UNUSED_AFTER_DAYS if days is None else days)
+        wanted = functools.reduce(operator.or_, (conditions[kind] for kind in kinds))
+        return self.usable(now).annotate(quiet_since=quiet_since()).filter(wanted)
+
+    def unused(self, now: datetime | None = None, days: int | None = None) -> Self:
+        """Return the usable keys that nobody uses, never or not any more, but for those that may be silent."""
+        now = now or timezone.now()
+        condition = unused_condition(now, settings.UNUSED_AFTER_DAYS if days is None else days)
+        return self.usable(now).annotate(quiet_since=quiet_since()).filter(condition)
+
+    def count_silences(self, now: datetime, most: int) -> dict[Silence, int]:
+        """Count the usable silent keys of each kind, without those that may be silent; ``most`` of them at most."""
+        conditions = silence_conditions(now, settings.UNUSED_AFTER_DAYS)
+        kinds = models.Case(
+            *(models.When(condition, then=models.Value(kind)) for kind, condition in conditions.items())
         )
+        silent = self.with_silence(*Silence, now=now).exclude(exempt_condition(now)).annotate(kind=kinds).order_by()
+        counts = {kind.value: models.Count("kind", filter=models.Q(kind=kind)) for kind in Silence}
+        found = silent.values("kind")[:most].aggregate(**counts)
+        return {kind: found[kind.value] for kind in Silence}
+
+    def exempted(self, now: datetime | None = None) -> Self:
+        """Return the usable keys that may be silent for the time being."""
+        now = now or timezone.now()
+        return self.usable(now).filter(exempt_condition(now))
 
     def tried_since_end(self, since: datetime, now: datetime | None = None) -> Self:
         """Return the dead keys that somebody has presented since an instant, and after their own end."""
@@ -217,19 +255,25 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
 
     def for_pages(self) -> Self:
         """Fetch with each key what every page shows of it, in a fixed number of queries."""
-        return self.select_related(
-            "organization",
-            "environment",
-            "owner__user",
-            "created_by",
-            "revoked_by",
-            "paused_by",
-            "activity",
-            "replaces__organization",
-            "replaces__environment",
-        ).prefetch_related(
-            "scopes",
-            models.Prefetch("replaced_by_keys", ApiKey.objects.select_related("organization", "environment")),
+        return (
+            self.annotate(recording_since=recording_since())
+            .select_related(
+                "organization",
+                "environment",
+                "owner__user",
+                "created_by",
+                "revoked_by",
+                "paused_by",
+                "activity",
+                "rhythm",
+                "exemption__owner__user",
+                "replaces__organization",
+                "replaces__environment",
+            )
+            .prefetch_related(
+                "scopes",
+                models.Prefetch("replaced_by_keys", ApiKey.objects.select_related("organization", "environment")),
+            )
         )
 
     def issue(
@@ -368,6 +412,11 @@ class ApiKey(models.Model):
         return self.status in {Status.REVOKED, Status.EXPIRED}
 
     @property
+    def ended_at(self) -> datetime | None:
+        """When a dead key was revoked or expired, None for any other."""
+        return (self.revoked_at or self.expires_at) if self.is_dead else None
+
+    @property
     def is_usable(self) -> bool:
         """Whether the key is active, or paused and could be resumed."""
         return not self.is_dead
@@ -379,14 +428,50 @@ class ApiKey(models.Model):
 
     @property
     def is_unused(self) -> bool:
-        """Whether the key is usable and silent for long; ApiKeyQuerySet.unused says the same in SQL."""
-        quiet_since = (self.last_activity and self.last_activity.last_used_at) or self.created_at
-        return self.is_usable and quiet_since < timezone.now() - timedelta(days=settings.UNUSED_AFTER_DAYS)
+        """Whether nobody uses the key and nobody said that it may be silent; ApiKeyQuerySet.unused says so in SQL."""
+        return self.silence is not None and self.silence.is_unused and self.exemption_now is None
+
+    @property
+    def silence(self) -> KeySilence | None:
+        """What it means that a usable key has been silent for long, None when it has not."""
+        if not self.is_usable:
+            return None
+        last_used = self.last_activity.last_used_at if self.last_activity else None
+        return KeySilence.of(
+            created_at=self.created_at,
+            last_used_at=last_used,
+            usual_gap=self.known_rhythm.usual_gap if self.known_rhythm else None,
+            recording_since=self._recording_since,
+        )
+
+    @property
+    def _recording_since(self) -> datetime | None:
+        if "recording_since" not in self.__dict__:  # for_pages() reads it with the key
+            return UsageWatermark.read().recording_since
+        found: datetime | None = self.__dict__["recording_since"]
+        return found
+
+    @property
+    def exemption_now(self) -> KeyExemption | None:
+        """The exemption by which the key may be silent for the time being, None without one or after its end."""
+        exemption: KeyExemption | None = getattr(self, "exemption", None)
+        return exemption if exemption and exemption.is_running else None
+
+    @property
+    def exemption_version(self) -> datetime | None:
+        """When its exemption, run out or not, was changed last; None when it never had one."""
+        exemption: KeyExemption | None = getattr(self, "exemption", None)
+        return exemption.changed_at if exemption else None
 
     @property
     def last_activity(self) -> KeyActivity | None:
         """The key's activity, or None before its first request."""
         return getattr(self, "activity", None)
+
+    @property
+    def known_rhythm(self) -> KeyRhythm | None:
+        """How the key is usually used, None before its first request is rolled up."""
+        return getattr(self, "rhythm", None)
 
     @property
     def scope_names(self) -> list[str]:
@@ -620,6 +705,10 @@ class ApiKey(models.Model):
                 form_token=form_token,
                 replaces=self,
             )
+            if rhythm := current.known_rhythm:
+                rhythm.pass_on(issued.key)
+            if exemption := current.exemption_now:
+                exemption.pass_on(issued.key, by=by)
             self.revoke(reason=RevocationReason.REGENERATED, note=f"Replaced by {issued.key.fingerprint}", by=by)
             self._record(AuditAction.KEY_REGENERATE, by, {"replaced_by": [None, issued.key.fingerprint]})
         return issued

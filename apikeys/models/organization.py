@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -14,9 +14,12 @@ from apikeys.models.audit import Actor, AuditAction, AuditEntry, difference
 from apikeys.models.text import validate_line, validate_prefix
 from apikeys.models.user import User
 
+# The organization of the self-check's key: it has no members, and people never see it.
+SYSTEM_SLUG = "keyadmin-self-check"
 # First parts of paths that are ours; tests/test_urls.py holds this against the URLconf.
 RESERVED_SLUGS = frozenset(
     [
+        SYSTEM_SLUG,
         "about",
         "accounts",
         "admin",
@@ -56,7 +59,7 @@ class LastAdminError(Exception):
 
 
 class OwnsKeysError(Exception):
-    """A member who owns keys is removed only with somebody named who takes them over."""
+    """A member who owns keys or exemptions is removed only with somebody named who takes them over."""
 
 
 class Role(models.TextChoices):
@@ -80,6 +83,10 @@ def validate_slug_is_free(value: str) -> None:
 
 class OrganizationQuerySet(models.QuerySet["Organization"]):
     """Founding and finding of organizations."""
+
+    def of_people(self) -> Self:
+        """Leave out our own, which only the self-check uses."""
+        return self.exclude(slug=SYSTEM_SLUG)
 
     def found(self, *, name: str, slug: str, admin: User, by: Actor, key_prefix: str = "ka") -> Organization:
         """Create an organization with its three usual environments and its first admin.
@@ -224,17 +231,22 @@ class Member(models.Model):
             )
 
     def remove(self, *, by: Actor, keys_to: Member | None = None) -> None:
-        """Take the person out of the organization and hand their keys over.
+        """Take the person out of the organization, and hand over their keys and exemptions that run.
 
-        Raises LastAdminError, and OwnsKeysError when the person owns keys and nobody takes them.
+        Raises LastAdminError, and OwnsKeysError when the person owns any and nobody takes them.
         """
         with transaction.atomic():
             self._keep_an_admin(unless=False)
-            if self.owned_keys.exists():
+            exemptions = self.owned_exemptions.running().select_related("owner__user", "key__organization")
+            if self.owned_keys.exists() or exemptions.exists():
                 if keys_to is None or keys_to.pk == self.pk or keys_to.organization_id != self.organization_id:
                     raise OwnsKeysError
                 for key in self.owned_keys.select_for_update(of=("self",)):
                     key.hand_over(keys_to, by=by)
+                for exemption in exemptions.select_for_update(of=("self",)):
+                    exemption.hand_over(keys_to, by=by)
+            # What is left has run out, or its key is revoked.
+            self.owned_exemptions.all().delete()
             AuditEntry.objects.record(
                 AuditAction.MEMBER_REMOVE,
                 by=by,

@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString, mark_safe
 from lucide.templatetags.lucide import lucide
 
 from apikeys import charts
-from apikeys.models import ApiKey, Outcome
+from apikeys.models import ApiKey, JobState, Outcome
 
 register = template.Library()
 
@@ -38,6 +38,13 @@ BADGES = {
     "rate_limited": ("warn", "hourglass"),
     "malformed": ("bad", "circle-x"),
     "unknown": ("bad", "circle-x"),
+}
+
+JOB_BADGES = {
+    JobState.WORKS: ("good", "check"),
+    JobState.LATE: ("warn", "clock-alert"),
+    JobState.FAILED: ("bad", "circle-x"),
+    JobState.NEVER: ("warn", "circle-dashed"),
 }
 
 
@@ -191,6 +198,13 @@ def percent(share: float | None) -> str:
     return f"{min(value, 99.9):.1f} %" if value < 10 or value > 99 else f"{value:.0f} %"
 
 
+@register.filter
+def signed_percent(share: float) -> str:
+    """Write a change as a percentage with its sign: "+12 %"."""
+    value = round(share * 100)
+    return f"+{value:,} %" if value > 0 else f"\u2212{-value:,} %" if value else "\u00b10 %"
+
+
 @lru_cache(maxsize=64)
 def _badge(kind: str, image: str, word: str) -> SafeString:
     return format_html('<span class="badge {}">{}{}</span>', kind, _icon(image, 14), word)
@@ -204,6 +218,32 @@ def status_badge(key: Any) -> SafeString:
         return _badge("warn", "clock", f"Expires {ago_words(key.expires_at, timezone.now())}")
     kind, image = BADGES.get(status, ("mute", "circle-dashed"))
     return _badge(kind, image, status.capitalize())
+
+
+@register.simple_tag
+def status_name(status: str) -> SafeString:
+    """Name a status with its icon and colour, where it is not that of one key."""
+    return _badge(*BADGES[status], status.capitalize())
+
+
+@register.simple_tag
+def job_badge(state: Any) -> SafeString:
+    """Say with icon, word and colour how a scheduled job is doing."""
+    kind, image = JOB_BADGES[state]
+    return _badge(kind, image, JobState(state).label.capitalize())
+
+
+@register.simple_tag
+def silence_label(key: ApiKey) -> SafeString:
+    """Say in a word what the silence of a key means, and that it may be silent; the reason is its title."""
+    silence = key.silence
+    if exemption := key.exemption_now:
+        told = f"until {exemption.until.astimezone(UTC):%-d %b %Y}: {exemption.reason} ({exemption.owner})"
+        return format_html('<small class="line" title="{}">may be silent</small>', told)
+    if silence is None:
+        return mark_safe("")
+    css = "line warn-text" if silence.is_unused else "line"
+    return format_html('<small class="{}" title="{}">{}</small>', css, silence.reason.capitalize(), silence.label)
 
 
 @register.simple_tag
@@ -247,13 +287,6 @@ def share_bar(share: float) -> SafeString:
         'aria-hidden="true"><rect width="{}" height="6"/></svg>',
         round(min(max(share, 0), 1) * 100, 1),
     )
-
-
-@register.inclusion_tag("components/_usage_chart.html")
-def usage_chart(series: Any) -> dict[str, object]:
-    """Draw requests over time by outcome, with a legend and the same figures as a table."""
-    chart = charts.stacked_bars(series.starts, series.counts, series.step, dict(Outcome.choices))
-    return {"chart": chart, "series": series, "ticks": [short_words(tick) for tick in reversed(chart.ticks)]}
 
 
 @register.inclusion_tag("components/_column.html")

@@ -6,13 +6,13 @@ import json
 from collections.abc import Iterator
 from http import HTTPStatus
 
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from apikeys import key_secret
-from apikeys.csv_export import csv_response
+from apikeys.exports import FORMATS, export_response
 from apikeys.filters import AuditFilter
 from apikeys.http import MemberRequest, actor
 from apikeys.models import AuditAction, AuditEntry, Role
@@ -43,7 +43,6 @@ def audit_list(request: MemberRequest) -> HttpResponse:
             bad_cursor = True
     failed = bad_cursor or not listing.is_valid()
     chips = listing.chips(request.path, request.GET) if listing.is_valid() else []
-    export = reverse("audit_export", args=[request.member.organization.slug])
     context = {
         "entries": found.rows,
         "form": listing.form,
@@ -53,7 +52,7 @@ def audit_list(request: MemberRequest) -> HttpResponse:
         "next_url": changed_url(request.path, request.GET, after=found.cursor) if found.cursor else "",
         "first_url": changed_url(request.path, request.GET) if request.GET.get("after") else "",
         "summary": f"{count_text(entries)} entries. Nobody can change or delete one.",
-        "export_url": f"{export}?{request.GET.urlencode()}",
+        "export_query": request.GET.urlencode(),
         "empty": "" if found.rows else ("filtered" if chips or failed else "none"),
     }
     status = HTTPStatus.UNPROCESSABLE_ENTITY if failed else HTTPStatus.OK
@@ -69,8 +68,10 @@ def _without_secret(request: MemberRequest) -> str:
 
 @require_safe
 @role_required(Role.VIEWER)
-def audit_export(request: MemberRequest) -> HttpResponse | StreamingHttpResponse:
-    """Send the filtered entries as CSV."""
+def audit_export(request: MemberRequest, kind: str) -> HttpResponse | StreamingHttpResponse:
+    """Send the filtered entries as CSV or JSON."""
+    if kind not in FORMATS:
+        raise Http404
     if key_secret.looks_like_key(request.GET.get("key", "")):
         return redirect(_without_secret(request))
     organization = request.member.organization
@@ -83,11 +84,11 @@ def audit_export(request: MemberRequest) -> HttpResponse | StreamingHttpResponse
         AuditAction.AUDIT_EXPORT,
         by=actor(request),
         organization=organization,
-        target="CSV",
+        target=kind.upper(),
         reason=told[:500],
     )
     rows = _export_rows(listing.qs.iterator(chunk_size=1000))
-    return csv_response(f"{organization.slug}-audit.csv", EXPORT_HEADER, rows)
+    return export_response(kind, f"{organization.slug}-audit", EXPORT_HEADER, rows)
 
 
 def _export_rows(entries: Iterator[AuditEntry]) -> Iterator[list[object]]:

@@ -2,7 +2,7 @@
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
@@ -10,9 +10,9 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from apikeys.assets import bundle
 from apikeys.forms import PreferencesForm, add_verb_errors
-from apikeys.http import MemberRequest, PersonRequest, browser_zone, zone_of
-from apikeys.models import Member, Role
-from apikeys.permissions import public, role_required, signed_in
+from apikeys.http import PersonRequest, browser_zone, zone_of
+from apikeys.models import Member
+from apikeys.permissions import public, signed_in
 from apikeys.time_zones import zone_names
 from apikeys.views.pages import form_status
 
@@ -26,7 +26,7 @@ def home(request: HttpRequest) -> HttpResponse:
     member = Member.objects.select_related("organization").filter(user__email=request.user.get_username()).first()
     if member is None:
         return render(request, "apikeys/no_organization.html", {"user": request.user})
-    return redirect("key_list", member.organization.slug)
+    return redirect("overview", member.organization.slug)
 
 
 @never_cache
@@ -52,13 +52,6 @@ def preferences(request: PersonRequest) -> HttpResponse:
         "now": timezone.localtime(timezone=zone_of(request)),
     }
     return render(request, "apikeys/preferences.html", context, status=form_status(form))
-
-
-@require_safe
-@role_required(Role.VIEWER)
-def organization_home(request: MemberRequest) -> HttpResponseRedirect:
-    """Lead from an organization's bare address to its keys."""
-    return redirect("key_list", request.member.organization.slug)
 
 
 @require_safe

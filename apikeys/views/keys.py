@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
-from django.core.exceptions import BadRequest, ValidationError
+from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.http import HttpResponse, QueryDict, StreamingHttpResponse
+from django.http import Http404, HttpResponse, QueryDict, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.template.defaultfilters import pluralize
 from django.urls import reverse
@@ -19,8 +19,8 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from apikeys import key_secret
-from apikeys.csv_export import csv_response
-from apikeys.filters import SORT_LABELS, TABS, KeyFilter, in_tab
+from apikeys.exports import FORMATS, export_response
+from apikeys.filters import SORT_LABELS, TABS, KeyFilter, SilenceLink, in_tab, silence_links
 from apikeys.forms import KeyForm, add_verb_errors
 from apikeys.http import MemberRequest, actor
 from apikeys.models import (
@@ -29,29 +29,16 @@ from apikeys.models import (
     AuditAction,
     AuditEntry,
     IssuedKey,
-    KeyEvidence,
     KeyRevokedError,
-    Outcome,
     Role,
     StaleKeyError,
-    UsageEvent,
     UsageHour,
-    UsageSeries,
 )
-from apikeys.models.usage import DAY, HOUR
 from apikeys.paging import BadCursorError, Page, changed_url, count_text, take_page
 from apikeys.permissions import role_required
 from apikeys.views.pages import form_status, get_key, go_to, page, posted
 
 FORM_FIELDS = {"expires_at": "expires_on"}
-RANGES = {
-    "24h": ("24 h", HOUR, 24),
-    "7d": ("7 d", 6 * HOUR, 28),
-    "30d": ("30 d", DAY, 30),
-    "90d": ("90 d", DAY, 90),
-}
-REQUESTS_SHOWN = 20
-HISTORY_SHOWN = 20
 SPARKLINE_DAYS = 30
 EXPORT_HEADER = (
     *("id", "fingerprint", "name", "purpose", "environment", "status", "owner", "scopes", "created_at"),
@@ -97,6 +84,8 @@ def _list_context(request: MemberRequest, listing: KeyFilter, found: Page[ApiKey
     return {
         "summary": _summary(request),
         "tabs": _tabs(request, listing),
+        "silences": _silences(request, listing),
+        "unused_after": settings.UNUSED_AFTER_DAYS,
         "form": listing.form,
         "chips": listing.chips(path, query) if valid else [],
         "clear_url": path,
@@ -104,7 +93,7 @@ def _list_context(request: MemberRequest, listing: KeyFilter, found: Page[ApiKey
         "columns": _columns(request, listing.sort_name) if valid else [],
         "next_url": changed_url(path, query, after=found.cursor) if found.cursor else "",
         "first_url": changed_url(path, query) if query.get("after") else "",
-        "export_url": f"{reverse('key_export', args=[request.member.organization.slug])}?{query.urlencode()}",
+        "export_query": query.urlencode(),
         "empty": "" if found.rows else ("filtered" if filtered or not valid else "none"),
         "lookup": query.get("lookup", ""),
     }
@@ -127,7 +116,7 @@ def _summary(request: MemberRequest) -> str:
     return (
         f"{count_text(keys.all())} keys in {environments} environment{pluralize(environments)}. "
         f"{soon} expire{pluralize(soon, 's,')} within 30 days, "
-        f"{silent} {pluralize(silent, 'has,have')} not been used for {settings.UNUSED_AFTER_DAYS} days."
+        f"{silent} {pluralize(silent, 'is,are')} unused."
     )
 
 
@@ -146,6 +135,16 @@ def _tabs(request: MemberRequest, listing: KeyFilter) -> list[dict[str, Any]]:
         }
         for value, label in TABS.items()
     ]
+
+
+def _silences(request: MemberRequest, listing: KeyFilter) -> list[SilenceLink]:
+    """Return the kinds of silent keys, where they are what the list is about."""
+    query = request.GET.copy()
+    asked = [query.pop(name, [""])[-1] for name in ("status", "silence")]
+    everything = KeyFilter(query, queryset=request.member.organization.keys.all(), request=request)
+    if not listing.is_valid() or not everything.is_valid() or (asked[0] != "unused" and not asked[1]):
+        return []
+    return silence_links(listing, everything.qs, request.path, request.GET)
 
 
 def _columns(request: MemberRequest, sort: str) -> list[dict[str, str]]:
@@ -188,9 +187,11 @@ def _found_url(request: MemberRequest, asked: QueryDict) -> str:
 
 @require_safe
 @role_required(Role.VIEWER)
-def key_export(request: MemberRequest) -> HttpResponse | StreamingHttpResponse:
-    """Send the filtered keys as CSV."""
+def key_export(request: MemberRequest, kind: str) -> HttpResponse | StreamingHttpResponse:
+    """Send the filtered keys as CSV or JSON."""
     organization = request.member.organization
+    if kind not in FORMATS:
+        raise Http404
     if key_secret.looks_like_key(request.GET.get("q", "")):
         return redirect(_found_url(request, request.GET))
     listing = KeyFilter(request.GET, queryset=organization.keys.for_pages(), request=request)
@@ -198,11 +199,13 @@ def key_export(request: MemberRequest) -> HttpResponse | StreamingHttpResponse:
         return redirect(f"{reverse('key_list', args=[organization.slug])}?{request.GET.urlencode()}")
     told = ", ".join(f"{chip.label}: {chip.value}" for chip in listing.chips("", request.GET)) or "all keys"
     AuditEntry.objects.record(
-        AuditAction.KEY_EXPORT, by=actor(request), organization=organization, target="CSV", reason=told[:500]
+        AuditAction.KEY_EXPORT, by=actor(request), organization=organization, target=kind.upper(), reason=told[:500]
     )
     rows, order = listing.ordered()
     rows = rows.order_by(*(f"-{column.field}" if column.descending else column.field for column in order))
-    return csv_response(f"{organization.slug}-keys.csv", EXPORT_HEADER, _export_rows(rows.iterator(chunk_size=500)))
+    return export_response(
+        kind, f"{organization.slug}-keys", EXPORT_HEADER, _export_rows(rows.iterator(chunk_size=500))
+    )
 
 
 def _export_rows(keys: Iterator[ApiKey]) -> Iterator[list[object]]:
@@ -215,94 +218,6 @@ def _export_rows(keys: Iterator[ApiKey]) -> Iterator[list[object]]:
             *(instants[0], instants[1], " ".join(key.networks), key.rate_limit_text),
             *(instants[2], key.revoked_by_label, key.get_revoked_reason_display()),
         ]
-
-
-@require_safe
-@role_required(Role.VIEWER)
-def key_detail(request: MemberRequest, public_id: str) -> HttpResponse:
-    """Show what a key is, whose, whether it is alive, and what uses it."""
-    key = get_key(request, public_id)
-    chosen = _chosen(request, "range", RANGES) or "30d"
-    series = _series(key, chosen)
-    context = {
-        "key": key,
-        "ranges": [
-            {"label": label, "value": value, "url": f"?range={value}", "current": value == chosen}
-            for value, (label, _, _) in RANGES.items()
-        ],
-        "series": series,
-        "requests_total": series.total,
-        "refused_share": series.refused / series.total if series.total else 0,
-        "evidence": KeyEvidence.of(key),
-        "history": AuditEntry.objects.filter(key_id=key.pk)[:HISTORY_SHOWN],
-        **_requests_context(request, key),
-        **_retired_context(key),
-    }
-    return page(request, "apikeys/key_detail.html", "keys", context, partial="key_usage")
-
-
-def _chosen(request: MemberRequest, name: str, choices: Collection[str]) -> str:
-    """Return one of some choices, empty when none is made; the links of the page name no other."""
-    value = request.GET.get(name, "")
-    if value and value not in choices:
-        raise BadRequest(f"{name} must be one of {', '.join(choices)}.")
-    return value
-
-
-def _series(key: ApiKey, name: str) -> UsageSeries:
-    _, step, buckets = RANGES[name]
-    now = timezone.now().replace(minute=0, second=0, microsecond=0)
-    end = now + HOUR if step < DAY else now.replace(hour=0) + DAY
-    return UsageHour.objects.series(key, end - step * buckets, step, buckets)
-
-
-def _requests_context(request: MemberRequest, key: ApiKey) -> dict[str, Any]:
-    outcome = _chosen(request, "outcome", Outcome.values)
-    events = UsageEvent.objects.of(key).order_by("-at", "-nonce")
-    if outcome:
-        events = events.filter(outcome=outcome)
-    url = reverse("key_requests", args=[request.member.organization.slug, key.public_id])
-    choices = [
-        ("", "All"),
-        *((value, label) for value, label in Outcome.choices if value != Outcome.MALFORMED),
-    ]
-    return {
-        "requests": events[:REQUESTS_SHOWN],
-        "outcome": outcome,
-        "request_filter": [
-            {"label": label, "value": value, "url": f"{url}?outcome={value}", "current": value == outcome}
-            for value, label in choices
-        ],
-    }
-
-
-def _retired_context(key: ApiKey) -> dict[str, Any]:
-    """Return who still tries a dead key."""
-    if not key.is_dead:
-        return {}
-    ended = key.revoked_at or key.expires_at or key.created_at
-    callers, others = UsageEvent.objects.callers(key, ended, accepted=False, most=10)
-    attempts = UsageHour.objects.attempts_since_end([key]).get(key.pk, 0)
-    return {"retired_attempts": attempts, "retired_callers": callers, "retired_other_callers": others}
-
-
-@require_safe
-@role_required(Role.VIEWER)
-def key_requests(request: MemberRequest, public_id: str) -> HttpResponse:
-    """Show a key's newest requests; the detail page asks for it again and again."""
-    key = get_key(request, public_id)
-    context = {"key": key, **_requests_context(request, key), **_retired_context(key)}
-    return page(request, "apikeys/key_requests.html", "keys", context, partial="key_requests")
-
-
-@require_safe
-@role_required(Role.VIEWER)
-def key_first_request(request: MemberRequest, public_id: str) -> HttpResponse:
-    """Show whether a new key has been used yet."""
-    key = get_key(request, public_id)
-    event = UsageEvent.objects.of(key).order_by("at", "nonce").first()
-    context = {"key": key, "event": event}
-    return page(request, "apikeys/key_first_request.html", "keys", context, partial="first_request")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -16,12 +16,12 @@ from apikeys.http import MemberRequest, actor
 from apikeys.models import (
     AlreadyIssuedError,
     ApiKey,
-    KeyEvidence,
     KeyExpiredError,
     KeyRevokedError,
     RevocationReason,
     Role,
 )
+from apikeys.models.evidence import KeyEvidence, Recent
 from apikeys.permissions import role_required
 from apikeys.views.keys import show_once
 from apikeys.views.pages import form_status, get_key, go_to, page, posted
@@ -36,7 +36,7 @@ def key_revoke(request: MemberRequest, public_id: str) -> HttpResponse:
     """Show what a key's end would break; when that is confirmed, end it."""
     key = get_key(request, public_id)
     if key.revoked_at:
-        return _already_revoked(request, key)
+        return already_revoked(request, key)
     evidence = KeyEvidence.of(key)
     form = RevokeForm.for_key(key, evidence, posted(request))
     if request.method == "POST" and form.is_valid():
@@ -47,14 +47,15 @@ def key_revoke(request: MemberRequest, public_id: str) -> HttpResponse:
                 by=actor(request),
             )
         except KeyRevokedError:
-            return _already_revoked(request, get_key(request, public_id))
+            return already_revoked(request, get_key(request, public_id))
         messages.success(request, f"{key.name} is revoked. Every request with it is refused from now on.")
         return go_to(request, key.get_absolute_url())
     context = {"key": key, "evidence": evidence, "form": form}
     return page(request, "apikeys/key_revoke.html", "keys", context, partial="dialog", status=form_status(form))
 
 
-def _already_revoked(request: MemberRequest, key: ApiKey) -> HttpResponse:
+def already_revoked(request: MemberRequest, key: ApiKey) -> HttpResponse:
+    """Say on the key's page that somebody else was quicker."""
     messages.warning(request, f"{key.name} was revoked already, by {key.revoked_by_label}.")
     return go_to(request, key.get_absolute_url())
 
@@ -72,9 +73,9 @@ def key_bulk_revoke(request: MemberRequest) -> HttpResponse:
     if not ids or len(ids) > MAX_BULK or len(chosen) < len(ids) or not alive:
         messages.error(request, _bulk_fault(len(ids), len(chosen)))
         return go_to(request, listing)
-    evidence = [KeyEvidence.of(key, callers=1) for key in alive]
-    rows = [{"key": key, "evidence": found} for key, found in zip(alive, evidence, strict=True)]
-    in_use = any(found.in_use for found in evidence)
+    recent = Recent.of(alive)
+    rows = [{"key": key, "recent": recent[key.pk]} for key in alive]
+    in_use = any(found.in_use for found in recent.values())
     expected = f"revoke {len(alive)} key{'s' if len(alive) > 1 else ''}" if in_use else ""
     form = RevokeForm(posted(request), expected=expected)
     if request.method == "POST" and form.is_valid():
@@ -138,7 +139,7 @@ def _switch(request: MemberRequest, key: ApiKey, verb: Callable[..., bool], done
     try:
         changed = verb(by=actor(request))
     except KeyRevokedError:
-        return _already_revoked(request, get_key(request, key.public_id))
+        return already_revoked(request, get_key(request, key.public_id))
     messages.success(request, f"{key.name} is {'' if changed else 'already '}{done}")
     return go_to(request, key.get_absolute_url())
 
@@ -155,7 +156,7 @@ def key_regenerate(request: MemberRequest, public_id: str) -> HttpResponse:
         except AlreadyIssuedError as error:
             return page(request, "apikeys/key_already_created.html", "keys", {"key": error.key})
         except KeyRevokedError:
-            return _already_revoked(request, get_key(request, public_id))
+            return already_revoked(request, get_key(request, public_id))
         except KeyExpiredError:
             messages.error(request, f"{key.name} has expired. Edit its expiry, or create a new key.")
             return go_to(request, key.get_absolute_url())
@@ -164,6 +165,6 @@ def key_regenerate(request: MemberRequest, public_id: str) -> HttpResponse:
         else:
             return show_once(request, issued, old_key=key)
     if key.revoked_at:
-        return _already_revoked(request, key)
+        return already_revoked(request, key)
     context = {"key": key, "evidence": KeyEvidence.of(key), "form": form}
     return page(request, "apikeys/key_regenerate.html", "keys", context, partial="dialog", status=form_status(form))

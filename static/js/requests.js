@@ -8,6 +8,7 @@
   document.addEventListener("htmx:beforeRequest", (event) => {
     const element = event.detail.elt;
     if (!element.matches("[data-poll]")) return;
+    if (element.closest("[data-live='off']")) return event.preventDefault();
     // Nor under the reader's hands: a swap would take the selected text away.
     if (document.hidden || getSelection().containsNode(element, true) && !getSelection().isCollapsed || document.querySelector("dialog[open]")) event.preventDefault();
   });

@@ -8,12 +8,22 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from apikeys.management.flag_formats import fit
-from apikeys.models import ApiKey, RevocationReason
+from apikeys.models import ApiKey, KeyExemption, RevocationReason, UsageWatermark
 from tests.commands.running import run
-from tests.factories import make_actor, make_event, make_expired_key, make_key, make_old_key, make_organization
+from tests.factories import (
+    make_actor,
+    make_event,
+    make_exemption,
+    make_expired_key,
+    make_key,
+    make_old_key,
+    make_organization,
+    make_rhythm,
+)
 
 pytestmark = pytest.mark.django_db
-LONG = timedelta(days=91)
+DAY = timedelta(days=1)
+LONG = 91 * DAY
 
 
 @pytest.fixture
@@ -49,6 +59,71 @@ def test_it_lists_unused_keys_and_ones_near_their_end(cast):
     assert ran.err == "4 unused for more than 90 days, 6 expiring within 60 days, in all organizations.\n"
 
 
+@pytest.fixture
+def quiet(organization):
+    """Make a silent key of every kind, named for what it is."""
+    make_old_key(organization, LONG, name="never used")
+    make_event(make_old_key(organization, 4 * LONG, name="stopped"), ago=100 * DAY)
+    slow = make_old_key(organization, 4 * LONG, name="slow and stopped")
+    make_event(slow, ago=140 * DAY)
+    make_rhythm(slow, usual_gap=92 * DAY)
+    quarterly = make_old_key(organization, 4 * LONG, name="quarterly")
+    make_event(quarterly, ago=100 * DAY)
+    make_rhythm(quarterly, usual_gap=92 * DAY)
+    make_exemption(make_old_key(organization, LONG, name="standby"))
+    make_exemption(make_old_key(organization, LONG, name="no standby any more"), until=-DAY)
+    return organization
+
+
+def test_silence_is_told_apart(quiet):
+    ran = run("flag_keys", "--json")
+    told = {line["name"]: (line["kind"], line["days"], line["usual_gap_hours"]) for line in ran.json_lines}
+    assert told == {
+        "never used": ("never_used", 90, None),
+        "stopped": ("dormant", 90, None),
+        "slow and stopped": ("dormant", 138, 92 * 24),
+        "no standby any more": ("never_used", 90, None),
+    }
+    assert ran.err.splitlines() == [
+        "4 unused for more than 90 days, 0 expiring within 60 days, in all organizations.",
+        "Silent, but not flagged: 1 seasonal, 1 exempt.",
+    ]
+
+
+def test_keys_older_than_the_recording_of_usage_are_not_flagged_until_it_has_gone_on_for_as_long(quiet):
+    UsageWatermark.objects.update_or_create(pk=1, defaults={"recording_since": timezone.now() - 80 * DAY})
+    ran = run("flag_keys", "--json")
+    assert names(ran, "unused") == {"stopped", "slow and stopped"}
+    assert ran.err.endswith("Silent, but not flagged: 1 seasonal, 3 not measurable.\n")
+    assert names(run("flag_keys", "--json", "--unused-days", "79"), "unused") > {"never used"}
+
+
+def test_exempt_keys_are_listed_when_asked_for_with_the_end_of_their_exemption(quiet):
+    ran = run("flag_keys", "--json", "--include-exempt")
+    until = {line["name"]: line["exempt_until"] for line in ran.json_lines}
+    end = KeyExemption.objects.get(key__name="standby").until
+    assert until.pop("standby") == f"{end:%Y-%m-%dT%H:%M:%SZ}"
+    assert set(until.values()) == {None}
+    assert ran.err.endswith("Silent, but not flagged: 1 seasonal.\n")
+    table = run("flag_keys", "--include-exempt").out.splitlines()
+    assert table[2].endswith("LAST USED   EXPIRES     KIND        SILENT  USUAL GAP")
+    rows = {row[table[2].index("NAME") :][:34].strip(): row[table[2].index("KIND") :] for row in table[3:]}
+    assert rows == {
+        "slow and stopped": "dormant      140 d       92 d",
+        "stopped": "dormant      100 d",
+        "never used": "never used    91 d",
+        "standby": f"never used    91 d             exempt until {end:%Y-%m-%d}",
+        "no standby any more": "never used    91 d",
+    }
+
+
+def test_csv_tells_them_apart_as_well(quiet):
+    rows = csv.DictReader(io.StringIO(run("flag_keys", "--csv", "--include-exempt").out))
+    told = {row["name"]: (row["kind"], row["silent_days"], row["usual_gap_hours"]) for row in rows}
+    assert told["slow and stopped"] == ("dormant", "140", "2208")
+    assert told["standby"] == ("never_used", "91", "")
+
+
 def test_what_it_flags_is_what_the_list_shows(cast):
     ran = run("flag_keys", "--json")
     assert names(ran, "unused") == set(ApiKey.objects.unused().values_list("name", flat=True))
@@ -61,6 +136,10 @@ def test_a_line_has_what_a_program_needs(cast):
     assert line == {
         "flag": "unused",
         "days": 90,
+        "kind": "dormant",
+        "silent_days": 91,
+        "usual_gap_hours": None,
+        "exempt_until": None,
         "organization": "acme",
         "id": key.public_id,
         "fingerprint": key.fingerprint,
@@ -159,9 +238,10 @@ def test_csv_is_complete_and_runs_nothing_in_a_spreadsheet(organization):
     make_key(organization, "+1", expires_at=soon)
     ran = run("flag_keys", "--csv")
     header, first, second = csv.reader(io.StringIO(ran.out))
-    assert header[:6] == ["flag", "days", "organization", "id", "fingerprint", "name"]
-    assert {first[5], second[5]} == {'\'=cmd|"/c calc"!A1, "x"', "'+1"}
-    assert first[:3] == ["expiring", "7", "acme"]
+    assert header[:3] == ["flag", "days", "kind"]
+    assert header[6:10] == ["organization", "id", "fingerprint", "name"]
+    assert {first[9], second[9]} == {'\'=cmd|"/c calc"!A1, "x"', "'+1"}
+    assert first[:7] == ["expiring", "7", "", "", "", "", "acme"]
     assert first[-1] == f"{soon:%Y-%m-%dT%H:%M:%SZ}"
 
 
@@ -184,4 +264,4 @@ def test_the_queries_do_not_grow_with_the_keys(organization, keys):
     ) as queries:
         assert run("flag_keys", "--json").err.startswith(f"{keys} unused")
     statements = [query["sql"] for query in queries if "SELECT" in query["sql"]]
-    assert len(statements) <= 2  # server-side cursors of PostgreSQL are not captured
+    assert len(statements) <= 3  # server-side cursors of PostgreSQL are not captured

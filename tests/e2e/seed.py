@@ -23,9 +23,11 @@ from tests.factories import (  # noqa: E402
     make_environment,
     make_event,
     make_events,
+    make_exemption,
     make_expired_key,
     make_key,
     make_member,
+    make_old_key,
     make_organization,
     make_revoked_key,
     make_scope,
@@ -79,14 +81,25 @@ def _keys(acme: Organization, members: dict[str, Member], scopes: list[str]) -> 
     for number in range(60):
         make_key(acme, f"Batch job {number}", environment="dev", owner=operator)
     keys = {
-        "busy": make_key(acme, "Busy reporter", owner=operator, rate_limit=(50, 1, 200), networks=["198.51.100.0/24"]),
+        "busy": make_key(
+            acme,
+            "Busy reporter",
+            scopes=["orders:read", "orders:write"],
+            owner=operator,
+            rate_limit=(50, 1, 200),
+            networks=["198.51.100.0/24"],
+        ),
         "hostile": hostile[0],
         "idle": make_key(acme, "Idle exporter", owner=operator),
         "expiring": make_key(acme, "Expiring sync", expires_at=timezone.now() + timedelta(days=5)),
         "expired": make_expired_key(acme, "Expired sync"),
         "revoked": make_revoked_key(acme, "Revoked crawler"),
     }
+    unused = make_old_key(acme, timedelta(days=200), name="Unused feed")
+    exempt = make_old_key(acme, timedelta(days=200), name="Standby " + "x" * 90)
+    make_exemption(exempt, operator, reason="<b>Stands by</b> " + "y" * 150)
     named = {name: issued.key.public_id for name, issued in keys.items()}
+    named |= {"unused": unused.public_id, "exempt": exempt.public_id}
     return named | {"paused": paused.public_id, "new": replaced.regenerate(by=make_actor()).key.public_id}
 
 
@@ -107,6 +120,10 @@ def _usage(acme: Organization) -> None:
         )
         for number in range(1000)
     )
+    for name in HOSTILE_NAMES:
+        hostile = acme.keys.get(name=name)
+        for outcome in (Outcome.VALID, Outcome.UNKNOWN, Outcome.PAUSED):
+            make_event(hostile, outcome=outcome)
     make_event(acme.keys.get(name="Expired sync"), outcome=Outcome.EXPIRED)
     for hours in range(5):
         make_event(

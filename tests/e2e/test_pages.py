@@ -33,28 +33,50 @@ PAGES = {
     "password-change": ("viewer", "/accounts/password/change/"),
     "preferences": ("viewer", "/settings"),
     "no-organization": ("nowhere", "/"),
+    "overview": ("operator", "/acme/"),
+    "overview-of-a-viewer": ("viewer", "/acme/"),
+    "overview-first-steps": ("admin", "/empty/"),
+    "usage": ("operator", "/acme/usage/"),
+    "usage-of-a-viewer": ("viewer", "/acme/usage/?range=24h"),
+    "usage-13m": ("operator", "/acme/usage/?range=13m"),
+    "usage-none": ("admin", "/empty/usage/"),
+    "usage-bad-range": ("operator", "/acme/usage/?since=2026-02-30&until=2026-01-01"),
     "keys": ("operator", "/acme/keys/"),
     "keys-of-a-viewer": ("viewer", "/acme/keys/"),
     "keys-none": ("admin", "/empty/keys/"),
     "keys-none-match": ("operator", "/acme/keys/?q=nothing+is+called+so"),
     "keys-filtered": ("operator", "/acme/keys/?status=active&environment=dev&environment=prod&expires=never&sort=name"),
+    "keys-unused": ("operator", "/acme/keys/?status=unused"),
+    "keys-silent": ("viewer", "/acme/keys/?silence=exempt"),
     "keys-revoked": ("operator", "/acme/keys/?status=revoked"),
     "key-busy": ("operator", "/acme/keys/{busy}"),
     "key-busy-24h": ("operator", "/acme/keys/{busy}?range=24h"),
+    "key-busy-13m": ("operator", "/acme/keys/{busy}?range=13m&callers=network"),
+    "key-bad-range": ("operator", "/acme/keys/{busy}?since=2026-02-30&until=2026-01-01"),
+    "key-narrow": ("operator", "/acme/keys/{busy}/narrow"),
+    "key-narrow-hostile": ("operator", "/acme/keys/{hostile}/narrow"),
     "key-idle": ("operator", "/acme/keys/{idle}"),
     "key-expiring": ("operator", "/acme/keys/{expiring}"),
+    "key-unused": ("operator", "/acme/keys/{unused}"),
+    "key-exempt": ("operator", "/acme/keys/{exempt}"),
+    "key-exempt-of-a-viewer": ("viewer", "/acme/keys/{exempt}"),
     "key-expired": ("operator", "/acme/keys/{expired}"),
     "key-revoked": ("operator", "/acme/keys/{revoked}"),
     "key-paused": ("operator", "/acme/keys/{paused}"),
     "key-hostile": ("operator", "/acme/keys/{hostile}"),
     "key-of-a-viewer": ("viewer", "/acme/keys/{busy}"),
     "key-requests": ("operator", "/acme/keys/{busy}/requests"),
+    "key-requests-filtered": ("operator", "/acme/keys/{busy}/requests?outcome=paused&caller=curl&range=7d"),
+    "key-requests-bad-filter": ("operator", "/acme/keys/{busy}/requests?outcome=odd"),
     "key-first-request": ("operator", "/acme/keys/{idle}/first-request"),
     "key-create": ("operator", "/acme/keys/new"),
     "key-edit": ("operator", "/acme/keys/{busy}/edit"),
     "key-edit-hostile": ("operator", "/acme/keys/{hostile}/edit"),
     "key-pause": ("operator", "/acme/keys/{busy}/pause"),
     "key-resume": ("operator", "/acme/keys/{paused}/resume"),
+    "key-exempt-form": ("operator", "/acme/keys/{unused}/exempt"),
+    "key-exempt-change": ("operator", "/acme/keys/{exempt}/exempt"),
+    "key-exempt-end": ("operator", "/acme/keys/{exempt}/exempt/end"),
     "key-regenerate": ("operator", "/acme/keys/{busy}/regenerate"),
     "key-revoke-in-use": ("operator", "/acme/keys/{busy}/revoke"),
     "key-revoke-idle": ("operator", "/acme/keys/{idle}/revoke"),
@@ -82,7 +104,7 @@ PAGES = {
 }
 
 # What is no page: it redirects, downloads, or only takes a form.
-NO_PAGES = {"organization_home", "stylesheet", "script", "key_find", "key_export", "audit_export"}
+NO_PAGES = {"stylesheet", "script", "key_find", "key_export", "audit_export", "key_usage_export", "usage_export"}
 NO_PAGES |= {"scope_create", "member_add", "account_set_password"}
 
 
@@ -159,6 +181,34 @@ def selects_two_keys_to_revoke(page: Page) -> None:
 
 def opens(text: str) -> Act:
     return lambda page: page.get_by_text(text, exact=True).first.click()
+
+
+def walks_the_chart(page: Page) -> None:
+    page.get_by_role("img", name=re.compile("^Requests per day")).focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("[data-tip]:visible")).to_have_count(1)
+
+
+def opens_the_tables(page: Page) -> None:
+    for summary in page.get_by_text("As a table", exact=True).all():
+        summary.click()
+
+
+def chooses_a_week(page: Page) -> None:
+    page.get_by_role("link", name="7 d", exact=True).click()
+    expect(page).to_have_url(re.compile(r"range=7d"))
+    expect(page.get_by_role("img", name=re.compile("^Requests per 6 hours"))).to_be_visible()
+
+
+def takes_a_used_scope(page: Page) -> None:
+    page.get_by_role("checkbox", name="orders:read").check()
+    page.get_by_role("button", name="Take the ticked scopes").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+
+
+def pauses_the_requests(page: Page) -> None:
+    page.get_by_role("button", name="Pause", exact=True).click()
+    expect(page.get_by_text("Paused", exact=True)).to_be_visible()
 
 
 def opens_the_person_menu(page: Page) -> None:
@@ -248,8 +298,22 @@ STATES: dict[str, tuple[str, str, Act]] = {
     "key-revoke-dialog": ("operator", "/acme/keys/{busy}", opens_a_dialog("Revoke…")),
     "key-revoke-dialog-idle": ("operator", "/acme/keys/{idle}", opens_a_dialog("Revoke…")),
     "key-revoke-dialog-hostile": ("operator", "/acme/keys/{hostile}", opens_a_dialog("Revoke…")),
+    "key-narrow-dialog": ("operator", "/acme/keys/{busy}", opens_a_dialog("Narrow to used…")),
+    "key-narrow-used": ("operator", "/acme/keys/{busy}/narrow", takes_a_used_scope),
+    "key-chart-figures": ("operator", "/acme/keys/{busy}", walks_the_chart),
+    "key-charts-as-tables": ("operator", "/acme/keys/{busy}", opens_the_tables),
+    "key-days-open": ("operator", "/acme/keys/{busy}", opens("Days…")),
+    "usage-chart-figures": ("operator", "/acme/usage/", walks_the_chart),
+    "usage-charts-as-tables": ("operator", "/acme/usage/", opens_the_tables),
+    "usage-other-span": ("operator", "/acme/usage/", chooses_a_week),
+    "usage-days-open": ("operator", "/acme/usage/", opens("Days…")),
+    "key-requests-paused": ("operator", "/acme/keys/{busy}", pauses_the_requests),
     "key-pause-dialog": ("operator", "/acme/keys/{busy}", opens_a_dialog("Pause…")),
     "key-resume-dialog": ("operator", "/acme/keys/{paused}", opens_a_dialog("Resume…")),
+    "keys-unused-explained": ("operator", "/acme/keys/?status=unused", opens("What is unused?")),
+    "key-exempt-dialog": ("operator", "/acme/keys/{unused}", opens_a_dialog("It may be silent…")),
+    "key-exempt-end-dialog": ("operator", "/acme/keys/{exempt}", opens_a_dialog("End…")),
+    "key-exempt-faults": ("operator", "/acme/keys/{unused}/exempt", submits("Let it be silent")),
     "key-regenerate-dialog": ("operator", "/acme/keys/{busy}", opens_a_dialog("Regenerate…")),
     "key-create-faults": ("operator", "/acme/keys/new", submits("Create key")),
     "key-created": ("operator", "/acme/keys/new", creates_a_key),

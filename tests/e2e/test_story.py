@@ -22,6 +22,7 @@ def test_a_key_is_found_issued_used_and_revoked_and_then_refused(
     name = f"Nightly report {'quick' if javascript else 'plain'}"
     page = open_page(javascript=javascript)
     sign_in(page, "operator")
+    page.get_by_role("navigation", name="Main").get_by_role("link", name="Keys").click()
 
     filters_the_list(page, javascript=javascript)
     secret = issues_a_key(page, name, javascript=javascript)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.utils import timezone
 
-from apikeys.models import ApiKey, KeyEvidence, Outcome, UsageEvent, UsageHour, UsageWatermark
+from apikeys.models import Outcome, UsageEvent, UsageHour, UsageWatermark
 from apikeys.models.usage import DAY, HOUR
 from tests.factories import make_event, make_key
 
@@ -85,36 +85,6 @@ def test_daily_counts_end_today(key, organization):
     assert other.pk not in daily
     assert sum(daily[key.pk]) == 4
     assert len(daily[key.pk]) == 30
-
-
-def test_evidence_counts_exactly_what_was_accepted(key):
-    events(key, 3, timedelta(minutes=1), address="10.0.0.1", user_agent="a")
-    events(key, 2, 3 * HOUR, address="10.0.0.2", user_agent="b")
-    events(key, 1, 3 * DAY, address="10.0.0.1", user_agent="a")
-    events(key, 5, HOUR / 2, Outcome.RATE_LIMITED)
-    events(key, 9, 8 * DAY)
-    evidence = KeyEvidence.of(key)
-    assert (evidence.hour, evidence.day, evidence.week, evidence.refused_week) == (3, 5, 6, 5)
-    assert [(c.address, c.count) for c in evidence.callers] == [("10.0.0.1", 4), ("10.0.0.2", 2)]
-    assert evidence.callers[0].share == pytest.approx(4 / 6)
-    assert evidence.in_use
-
-
-def test_evidence_tells_when_the_next_request_is_due(key):
-    now = timezone.now()
-    for number in range(10):
-        make_event(key, at=now - timedelta(minutes=10 * number))
-    key = ApiKey.objects.for_pages().get(pk=key.pk)
-    evidence = KeyEvidence.of(key)
-    assert evidence.usual_gap == timedelta(minutes=10)
-    assert evidence.next_due == now + timedelta(minutes=10)
-
-
-def test_a_key_without_usage_has_no_evidence_against_its_end(key):
-    evidence = KeyEvidence.of(key)
-    assert not evidence.in_use
-    assert evidence.usual_gap is None
-    assert evidence.callers == []
 
 
 def test_two_events_of_one_microsecond_are_both_kept(key):

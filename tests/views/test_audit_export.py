@@ -1,4 +1,4 @@
-"""The audit log as CSV."""
+"""The audit log as CSV and JSON."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def export(organization, viewer, client_of):
     client = client_of(viewer)
-    return lambda **query: client.get(url("audit_export", organization, **query))
+    return lambda kind="csv", **query: client.get(url("audit_export", organization, kind, **query))
 
 
 def rows(response):
@@ -37,6 +37,33 @@ def test_each_entry_is_a_row_with_before_and_after(organization, operator, expor
     assert json.loads(row["changes"])["name"] == [None, "checkout"]
 
 
+def test_json_holds_the_same_as_csv(organization, export):
+    make_key(organization, "checkout")
+    response = export("json", action="key.issue")
+    assert response["Content-Disposition"] == 'attachment; filename="acme-audit.json"'
+    found = json.loads(b"".join(response.streaming_content))
+    assert [{name: str(value or "") for name, value in row.items()} for row in found] == rows(
+        export(action="key.issue")
+    )
+    assert [entry.target_label for entry in entries(organization, AuditAction.AUDIT_EXPORT)] == ["JSON", "CSV"]
+
+
+def test_it_holds_exactly_what_the_page_shows(organization, viewer, client_of, export):
+    make_key(organization, "checkout")
+    make_key(organization, "billing")
+    query = {"key": "checkout", "action": "key.issue"}
+    shown = client_of(viewer).get(url("audit_list", organization, **query)).context["entries"]
+    exported = json.loads(b"".join(export("json", **query).streaming_content))
+    assert [row["id"] for row in exported] == [entry.pk for entry in shown]
+    assert len(exported) == 1
+
+
+def test_a_format_that_does_not_exist_is_not_there_and_records_nothing(export):
+    before = snapshot()
+    assert export("xml").status_code == 404
+    assert snapshot() == before
+
+
 def test_the_filters_hold_and_nothing_of_another_organization_is_in_it(organization, export):
     make_key(organization)
     make_key(make_organization(), "theirs")
@@ -54,7 +81,7 @@ def test_an_export_is_recorded_with_its_filters_and_is_in_itself(organization, v
 def test_filters_that_are_wrong_lead_to_the_page_that_says_so_and_record_nothing(organization, viewer, client_of):
     client = client_of(viewer)
     before = snapshot()
-    response = client.get(url("audit_export", organization, action="key.eat"))
+    response = client.get(url("audit_export", organization, "csv", action="key.eat"))
     assert response.status_code == 302
     assert client.get(response["Location"]).status_code == 422
     assert snapshot() == before

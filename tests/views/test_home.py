@@ -13,7 +13,7 @@ def test_a_member_is_led_to_the_first_organization_that_they_joined(organization
     make_member(make_organization("another"), user=viewer)
     client = client_of(viewer)
     before = snapshot()
-    assert client.get("/")["Location"] == "/acme/keys/"
+    assert client.get("/")["Location"] == "/acme/"
     assert snapshot() == before
 
 

@@ -5,19 +5,22 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
-from apikeys.models import Actor, Outcome, RevocationReason
-from apikeys.views.keys import RANGES
+from apikeys.models import Actor, Outcome, RevocationReason, UsageEvent, UsageHour, UsageWatermark
+from apikeys.models.series import RANGES
 from tests.factories import (
     make_event,
     make_events,
     make_expired_key,
     make_key,
     make_member,
+    make_old_key,
     make_organization,
     make_revoked_key,
+    make_scope,
 )
-from tests.pages import HOSTILE, HTMX, is_partial, is_whole_page, key_form, soon, url
+from tests.pages import HOSTILE, HTMX, day, is_partial, is_whole_page, key_form, soon, url
 
 pytestmark = pytest.mark.django_db
 BY = Actor.command()
@@ -66,22 +69,151 @@ def test_it_counts_requests_by_outcome_and_says_when_it_was_last_used(organizati
         make_event(key, ago=timedelta(hours=hours))
     make_event(key, ago=timedelta(hours=1), outcome=Outcome.SCOPE_MISSING)
     make_event(make_key(organization).key)
-    context = visit(key).context
-    assert context["requests_total"] == 4
-    assert context["series"].by_outcome == {"valid": 3, "scope_missing": 1}
-    assert context["refused_share"] == 0.25
-    assert (context["evidence"].day, context["evidence"].week) == (2, 3)
-    assert len(context["requests"]) == 4
+    response = visit(key)
+    assert response.context["series"].total == 4
+    assert response.context["series"].by_outcome == {"valid": 3, "scope_missing": 1}
+    assert response.context["refused_share"] == 0.25
+    assert len(response.context["requests"].events) == 4
+    assert "to the second" in response.text
 
 
-@pytest.mark.parametrize(("name", "total"), [("24h", 1), ("7d", 2), ("30d", 3), ("90d", 4)])
+def chosen(response):
+    return [choice["label"] for choice in response.context["ranges"] if choice["current"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "total"), [("24h", 1), ("7d", 2), ("30d", 3), ("90d", 4), ("13m", 5)], ids=list(RANGES)
+)
 def test_a_range_counts_its_own_time(organization, visit, name, total):
     key = make_key(organization).key
-    for days in (0, 3, 20, 80, 200):
+    for days in (0, 3, 20, 80, 200, 500):
         make_event(key, ago=timedelta(days=days))
-    context = visit(key, range=name).context
-    assert context["requests_total"] == total
-    assert [choice["value"] for choice in context["ranges"] if choice["current"]] == [name]
+    response = visit(key, range=name)
+    assert response.context["series"].total == total
+    assert chosen(response) == [RANGES[name].label]
+
+
+def test_the_days_of_a_range_may_be_chosen(organization, visit):
+    key = make_key(organization).key
+    UsageWatermark.objects.update_or_create(pk=1, defaults={"recording_since": day(2026, 1, 1)})
+    for number in (3, 4, 5, 6):
+        make_event(key, at=day(2026, 10, number) + timedelta(hours=12))
+    response = visit(key, since="2026-10-04", until="2026-10-05")
+    assert response.context["series"].total == 2
+    assert chosen(response) == []
+    assert "4 Oct to 5 Oct 2026" in response.text
+    assert [caller.count for caller in response.context["callers"].shown] == [2]
+    assert response.context["endpoints"].total == 2
+
+
+def test_it_says_how_a_range_compares_with_the_one_before(organization, visit):
+    key = make_key(organization).key
+    for days, count in ((1, 3), (8, 2), (15, 7)):
+        for _ in range(count):
+            make_event(key, ago=timedelta(days=days))
+    response = visit(key, range="7d")
+    assert response.context["change"] == 0.5
+    assert "+50 % on the 7 d before" in response.text
+
+
+def test_days_are_those_of_the_reader(organization, viewer, visit):
+    key = make_key(organization).key
+    viewer.choose_time_zone("Asia/Tokyo")
+    make_event(key, at=day(2026, 10, 4) + timedelta(hours=16))
+    response = visit(key, since="2026-10-05", until="2026-10-05")
+    assert response.context["series"].total == 1
+    assert response.context["series"].counts["valid"][1] == 1
+    assert "In Asia/Tokyo" in response.text
+
+
+def test_it_marks_what_happened_to_the_key(organization, visit):
+    key = make_key(organization).key
+    key.pause(by=BY)
+    key.resume(by=BY)
+    new = key.regenerate(by=BY).key
+    assert [mark.words for mark in visit(key).context["marks"]] == ["Issued", "Paused", "Resumed", "Regenerated"]
+    assert [mark.words for mark in visit(new).context["marks"]] == ["Issued"]
+    revoked = make_revoked_key(organization).key
+    assert [mark.words for mark in visit(revoked).context["marks"]] == ["Issued", "Revoked"]
+    assert "mark-end" in visit(revoked).text
+    expired = {mark.words for mark in visit(make_expired_key(organization).key).context["marks"]}
+    assert expired == {"Issued", "Expired"}
+
+
+def test_what_was_not_measured_is_said(organization, visit):
+    key = make_old_key(organization, timedelta(days=100))
+    since = day(2026, 11, 20)
+    UsageWatermark.objects.update_or_create(pk=1, defaults={"recording_since": timezone.now() - timedelta(days=9)})
+    text = visit(key).text
+    assert "measured since" in text
+    assert "not measured before" in text
+    UsageWatermark.objects.update(recording_since=since - timedelta(days=1000))
+    assert "measured since" not in visit(key).text
+
+
+def test_callers_are_told_apart_by_address_network_or_agent(organization, visit):
+    key = make_key(organization).key
+    for number in range(3):
+        make_event(key, address=f"203.0.113.{number}", user_agent="a/1")
+    make_event(key, address="2001:db8::1", user_agent="b/2", outcome=Outcome.RATE_LIMITED, ago=timedelta(days=2))
+    by_address = visit(key).context["callers"]
+    assert {caller.name: (caller.accepted, caller.refused) for caller in by_address.shown}["203.0.113.1"] == (1, 0)
+    assert {caller.name for caller in by_address.shown if caller.is_new} == {f"203.0.113.{n}" for n in range(3)}
+    by_network = visit(key, callers="network").context["callers"]
+    assert [(one.name, one.detail, one.count, one.share) for one in by_network.shown] == [
+        ("203.0.113.0/24", "3 addresses", 3, 0.75),
+        ("2001:db8::/64", "2001:db8::1", 1, 0.25),
+    ]
+    assert [one.name for one in visit(key, callers="agent").context["callers"].shown] == ["a/1", "b/2"]
+
+
+def test_many_callers_and_endpoints_are_a_few_and_others(organization, visit):
+    key = make_key(organization).key
+    make_events(
+        UsageEvent(
+            key_id=key.pk,
+            at=timezone.now() - timedelta(seconds=number),
+            outcome="valid",
+            address=f"198.51.{number // 250}.{number % 250}",
+            user_agent="crowd/1.0",
+            method="GET",
+            path=f"/orders/{number}",
+        )
+        for number in range(300)
+    )
+    context = visit(key).context
+    assert (len(context["callers"].shown), context["callers"].others) == (8, 292)
+    assert context["callers"].others_share == pytest.approx(292 / 300)
+    assert (len(context["endpoints"].values), context["endpoints"].others) == (8, 292)
+
+
+def test_scopes_are_told_by_what_was_asked_for(organization, operator, client_of, visit):
+    make_scope(organization, "orders:delete")
+    key = make_key(organization, scopes=["orders:read", "orders:write"]).key
+    make_event(key, scope="orders:read")
+    make_event(key, scope="orders:delete", outcome=Outcome.SCOPE_MISSING)
+    make_event(key, scope="")
+    response = visit(key)
+    scopes = response.context["scopes"]
+    assert [scope.name for scope in scopes.used] == ["orders:read"]
+    assert [scope.name for scope in scopes.unused] == ["orders:write"]
+    assert [scope.name for scope in scopes.missing] == ["orders:delete"]
+    assert "1 of 2 used in 90 days" in response.text
+    assert "1 request asked for no scope" in response.text
+    address = url("key_narrow", organization, key.public_id)
+    assert address not in response.text
+    assert address in client_of(operator).get(key.get_absolute_url()).text
+
+
+def test_the_rhythm_is_drawn_in_the_zone_of_the_reader(organization, viewer, visit):
+    key = make_key(organization).key
+    at = (timezone.now() - timedelta(days=7)).replace(hour=23, minute=30)
+    make_event(key, at=at)
+    viewer.choose_time_zone("Asia/Tokyo")
+    response = visit(key)
+    week = response.context["week"]
+    assert week[(at + timedelta(hours=9)).weekday()][8] == 1
+    assert sum(map(sum, week)) == 1
 
 
 def test_htmx_gets_the_chart_alone(organization, visit):
@@ -92,19 +224,41 @@ def test_htmx_gets_the_chart_alone(organization, visit):
         assert 'id="key_usage"' in response.text
 
 
-@pytest.mark.parametrize("text", ["1y", "30D", "\ufffd", "<script>", "x" * 300])
-def test_a_range_or_an_outcome_that_does_not_exist_is_a_400_that_names_it(organization, visit, text):
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ({"range": "1y"}, "There is no range 1y; choose one of 24h, 7d, 30d, 90d, 13m."),
+        ({"range": "<script>"}, "There is no range &lt;script&gt;"),
+        ({"range": "x" * 300}, "There is no range"),
+        ({"since": "2026-13-01"}, "From: This is no day. Write one like 2026-11-30."),
+        ({"since": "2026-10-05", "until": "tomorrow"}, "To: This is no day."),
+        ({"until": "2026-10-05"}, "From: Choose the first day as well."),
+        ({"since": "2026-10-05", "until": "2026-10-04"}, "It ends before it begins"),
+        ({"since": "9999-12-31", "until": "9999-12-31"}, "31 Dec 9999 is still to come"),
+        ({"since": "0001-01-01"}, "Counts are kept for 25 months: the first day is"),
+        ({"since": "2026-09-01", "until": "2026-09-30"}, "Nothing was measured before 1 Oct 2026"),
+    ],
+)
+def test_a_range_that_cannot_be_shown_is_refused_with_its_limit(organization, visit, query, told):
     key = make_key(organization).key
-    for name in ("range", "outcome"):
-        response = visit(key, **{name: text})
-        assert response.status_code == 400
-        assert f"{name} must be one of" in response.text
+    UsageWatermark.objects.update_or_create(pk=1, defaults={"recording_since": day(2026, 10, 1)})
+    for headers in (None, HTMX):
+        response = visit(key, headers=headers, **query)
+        assert response.status_code == 422
+        assert told in response.text
 
 
-def test_a_range_or_an_outcome_that_is_empty_is_the_usual_one(organization, visit):
-    response = visit(make_key(organization).key, range="", outcome="")
+@pytest.mark.parametrize("by", ["", "<script>", "x" * 300])
+def test_a_grouping_that_does_not_exist_is_a_400_that_names_it(organization, visit, by):
+    response = visit(make_key(organization).key, callers=by)
+    assert response.status_code == (400 if by else 200)
+    assert ("callers must be one of address, network, agent." in response.text) == bool(by)
+
+
+def test_a_range_that_is_empty_is_the_usual_one(organization, visit):
+    response = visit(make_key(organization).key, range="", since="", until="")
     assert response.status_code == 200
-    assert [choice["value"] for choice in response.context["ranges"] if choice["current"]] == ["30d"]
+    assert chosen(response) == ["30 d"]
 
 
 def test_a_dead_key_says_since_when_by_whom_and_who_still_tries(organization, visit):
@@ -175,17 +329,32 @@ def test_an_id_that_is_none_is_not_there(organization, viewer, client_of, public
     assert client_of(viewer).get(f"/acme/keys/{public_id}").status_code in {400, 404}
 
 
-def test_it_asks_the_database_the_same_number_of_questions_however_much_happened(organization, visit):
+def test_it_asks_the_database_few_questions_and_the_same_however_much_happened(organization, visit):
     key = make_key(organization).key
     make_event(key)
+    list(UsageHour.objects.roll_up())
     visit(key)
     with CaptureQueriesContext(connection) as few:
         visit(key)
     for number in range(30):
-        make_event(key, ago=timedelta(hours=number), address=f"192.0.2.{number}")
+        make_event(key, ago=timedelta(hours=number), address=f"192.0.2.{number}", path=f"/{number}")
         key.pause(by=BY)
         key.resume(by=BY)
-    make_events([])
+    list(UsageHour.objects.roll_up())
     with CaptureQueriesContext(connection) as many:
         visit(key)
-    assert len(many) == len(few)
+    assert len(many) == len(few) <= 40
+
+
+def test_complete_hours_are_read_from_roll_ups_alone(organization, visit):
+    key = make_key(organization).key
+    for hours in range(2, 60):
+        make_event(key, ago=timedelta(hours=hours))
+    before = visit(key, range="90d").context
+    list(UsageHour.objects.roll_up())
+    UsageEvent.objects.all().delete()
+    after = visit(key, range="90d").context
+    assert after["series"].counts == before["series"].counts
+    assert after["callers"] == before["callers"]
+    assert after["scopes"] == before["scopes"]
+    assert after["week"] == before["week"]

@@ -1,13 +1,14 @@
-"""The key list as CSV."""
+"""The key list as CSV and JSON."""
 
 import csv
 import io
+import json
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from apikeys.models import AuditAction
+from apikeys.models import AuditAction, Outcome
 from apikeys.views.keys import EXPORT_HEADER
 from tests.factories import make_event, make_key, make_organization, make_revoked_key
 from tests.pages import entries, make_keys, snapshot, url
@@ -19,8 +20,8 @@ pytestmark = pytest.mark.django_db
 def export(organization, viewer, client_of):
     client = client_of(viewer)
 
-    def get(**query):
-        return client.get(url("key_export", organization, **query))
+    def get(kind="csv", **query):
+        return client.get(url("key_export", organization, kind, **query))
 
     return get
 
@@ -66,11 +67,47 @@ def test_the_filters_and_the_order_of_the_list_hold(organization, export):
     assert [row["name"] for row in rows(export(status="revoked"))] == ["dead"]
 
 
+def test_json_holds_the_same_as_csv(organization, export):
+    make_event(make_key(organization, "a", networks=["10.0.0.0/8"]).key)
+    make_revoked_key(organization, "b")
+    response = export("json", sort="name")
+    assert response["Content-Type"] == "application/json"
+    assert response["Content-Disposition"] == 'attachment; filename="acme-keys.json"'
+    found = json.loads(b"".join(response.streaming_content))
+    assert [row["name"] for row in found] == ["a", "b"]
+    assert [{name: value or "" for name, value in row.items()} for row in found] == rows(export(sort="name"))
+
+
+@pytest.mark.parametrize("query", [{}, {"status": "revoked"}, {"q": "b", "sort": "-name"}, {"tried": "30"}])
+def test_it_holds_exactly_what_the_list_shows(organization, viewer, client_of, export, query):
+    make_key(organization, "ab")
+    make_key(organization, "b")
+    make_event(make_revoked_key(organization, "tried").key, outcome=Outcome.REVOKED)
+    make_revoked_key(organization, "dead b")
+    listed = client_of(viewer).get(url("key_list", organization, **query)).context["keys"]
+    exported = json.loads(b"".join(export("json", **query).streaming_content))
+    assert [row["id"] for row in exported] == [key.public_id for key in listed]
+    assert exported
+
+
+def test_a_format_that_does_not_exist_is_not_there_and_records_nothing(export):
+    before = snapshot()
+    assert export("xlsx").status_code == 404
+    assert snapshot() == before
+
+
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_the_list_leads_to_the_export_of_what_it_shows(organization, viewer, client_of, kind):
+    make_key(organization)
+    text = client_of(viewer).get(url("key_list", organization, status="active")).text
+    assert f'href="{url("key_export", organization, kind)}?status=active"' in text
+
+
 def test_an_export_is_recorded_with_its_filters(organization, viewer, export):
     rows(export(status="active", q="check"))
     [entry] = entries(organization, AuditAction.KEY_EXPORT)
     assert entry.actor == viewer
-    assert entry.reason == "Search: check, Status: Active"
+    assert (entry.target_label, entry.reason) == ("CSV", "Search: check, Status: Active")
     rows(export())
     assert entries(organization, AuditAction.KEY_EXPORT)[-1].reason == "all keys"
 
@@ -78,7 +115,7 @@ def test_an_export_is_recorded_with_its_filters(organization, viewer, export):
 def test_filters_that_are_wrong_lead_to_the_list_that_says_so_and_record_nothing(organization, viewer, client_of):
     client = client_of(viewer)
     before = snapshot()
-    response = client.get(url("key_export", organization, status="deleted"))
+    response = client.get(url("key_export", organization, "csv", status="deleted"))
     assert response.status_code == 302
     assert client.get(response["Location"]).status_code == 422
     assert snapshot() == before

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 from itertools import chain
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
 from django.db import connection
@@ -12,17 +12,27 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from apikeys.filters import CREATED_CHOICES, EXPIRY_CHOICES, LAST_USED_CHOICES, RECENT_CHOICES, SORT_LABELS, TABS
+from apikeys.filters import (
+    CREATED_CHOICES,
+    EXPIRY_CHOICES,
+    LAST_USED_CHOICES,
+    RECENT_CHOICES,
+    SILENCE_CHOICES,
+    SORT_LABELS,
+    TABS,
+)
 from apikeys.models import Actor, Outcome, Role
 from tests.factories import (
     make_environment,
     make_event,
+    make_exemption,
     make_expired_key,
     make_key,
     make_member,
     make_old_key,
     make_organization,
     make_revoked_key,
+    make_rhythm,
     make_scope,
     make_user,
 )
@@ -115,6 +125,10 @@ def keys(organization):
     for name, days in [("used today", 0), ("used 5 days ago", 5), ("used 40 days ago", 40), ("used long ago", 100)]:
         make_event(make_aged(organization, name, 200), ago=timedelta(days=days))
     make_event(make_aged(organization, "only refused", 200), outcome=Outcome.SCOPE_MISSING)
+    quarterly = make_aged(organization, "quarterly", 400)
+    make_event(quarterly, ago=timedelta(days=100))
+    make_rhythm(quarterly, usual_gap=timedelta(days=92))
+    make_exemption(make_aged(organization, "standby", 200))
 
 
 def make_aged(organization, name, days):
@@ -124,10 +138,11 @@ def make_aged(organization, name, days):
     return key
 
 
-ALIVE = {"plain", "owned", "refunds", "europe", "paused", "old and never used", "only refused"}
+ALIVE = {"plain", "owned", "refunds", "europe", "paused", "old and never used", "only refused", "standby"}
 ENDING = {f"ends in {days} days" for days in (5, 20, 50, 70)}
-USED = {"used today", "used 5 days ago", "used 40 days ago", "used long ago"}
+USED = {"used today", "used 5 days ago", "used 40 days ago", "used long ago", "quarterly"}
 DEAD = {"ended", "revoked"}
+OLD = {"old and never used", "only refused", "standby"}
 FILTERS = {
     "everything": ({}, ALIVE | ENDING | USED | DEAD),
     "active": ({"status": "active"}, (ALIVE | ENDING | USED) - {"paused"}),
@@ -136,6 +151,12 @@ FILTERS = {
     "revoked": ({"status": "revoked"}, {"revoked"}),
     "expiring": ({"status": "expiring"}, ENDING - {"ends in 70 days"}),
     "unused": ({"status": "unused"}, {"old and never used", "only refused", "used long ago"}),
+    "dormant": ({"silence": "dormant"}, {"used long ago"}),
+    "never used for long": ({"silence": "never_used"}, {"old and never used", "only refused"}),
+    "seasonal": ({"silence": "seasonal"}, {"quarterly"}),
+    "not measurable": ({"silence": "not_measurable"}, set()),
+    "what may be silent": ({"silence": "exempt"}, {"standby"}),
+    "a kind of unused": ({"status": "unused", "silence": "dormant"}, {"used long ago"}),
     "an environment": ({"environment": "eu"}, {"europe"}),
     "a member": ({"owner": "olga@example.com"}, {"owned"}),
     "a scope": ({"scope": "refunds:write"}, {"refunds"}),
@@ -147,13 +168,13 @@ FILTERS = {
     "used in a day": ({"last_used": "1"}, {"used today"}),
     "used in a week": ({"last_used": "7"}, {"used today", "used 5 days ago"}),
     "used in a month": ({"last_used": "30"}, {"used today", "used 5 days ago"}),
-    "used over a month ago": ({"last_used": "30+"}, {"used 40 days ago", "used long ago"}),
-    "used over a quarter ago": ({"last_used": "90+"}, {"used long ago"}),
+    "used over a month ago": ({"last_used": "30+"}, {"used 40 days ago", "used long ago", "quarterly"}),
+    "used over a quarter ago": ({"last_used": "90+"}, {"used long ago", "quarterly"}),
     "never used": ({"last_used": "never"}, ALIVE | ENDING | DEAD),
-    "created this month": ({"created": "0-30"}, (ALIVE | ENDING | DEAD) - {"old and never used", "only refused"}),
+    "created this month": ({"created": "0-30"}, (ALIVE | ENDING | DEAD) - OLD),
     "created last quarter": ({"created": "30-90"}, set()),
-    "created this year": ({"created": "90-365"}, USED | {"old and never used", "only refused"}),
-    "created long ago": ({"created": "365+"}, set()),
+    "created this year": ({"created": "90-365"}, (USED | OLD) - {"quarterly"}),
+    "created long ago": ({"created": "365+"}, {"quarterly"}),
     "refused today": ({"refused": "1"}, {"only refused"}),
     "a closed account": ({"owner": "closed"}, set()),
     "a part of a name": ({"q": "REFUND"}, {"refunds"}),
@@ -193,6 +214,7 @@ def test_every_choice_of_every_filter_is_answered(keys, visit):
     asked = [("status", value) for value in TABS if value]
     asked += [("expires", value) for value, _ in EXPIRY_CHOICES]
     asked += [("last_used", value) for value, _ in LAST_USED_CHOICES]
+    asked += [("silence", value) for value, _ in SILENCE_CHOICES]
     asked += [("created", value) for value, _ in CREATED_CHOICES]
     asked += [(name, value) for name in ("refused", "tried") for value, _ in RECENT_CHOICES]
     for name, value in asked:
@@ -257,6 +279,41 @@ def test_the_tabs_count_under_the_other_filters(organization, visit):
     assert (tabs[""], tabs["active"], tabs["revoked"]) == ("2", "1", "1")
 
 
+def test_kinds_of_silence_are_told_apart_where_the_list_is_about_them(organization, keys, visit):
+    assert visit().context["silences"] == []
+    for query in ({"status": "unused"}, {"silence": "seasonal"}):
+        links = {link.label: link for link in visit(**query).context["silences"]}
+        assert {label: link.count for label, link in links.items()} == {
+            "Never used": "2",
+            "Dormant": "1",
+            "Seasonal": "1",
+            "Not measurable": "0",
+            "May be silent": "1",
+        }
+        assert [label for label, link in links.items() if link.current] == [
+            "Seasonal" for name in query if name == "silence"
+        ]
+    for link in links.values():
+        response = visit(**dict(parse_qsl(link.url.partition("?")[2])))
+        assert str(len(response.context["keys"])) == link.count
+
+
+def test_kinds_of_silence_are_counted_under_the_other_filters(organization, visit):
+    make_aged(organization, "found", 120)
+    make_aged(organization, "another", 120)
+    links = visit(status="unused", q="found").context["silences"]
+    assert [link.count for link in links] == ["1", "0", "0", "0", "0"]
+    assert "q=found" in links[0].url
+
+
+def test_a_row_says_what_its_silence_means_and_why(organization, keys, visit):
+    text = " ".join(visit().text.split())
+    assert '<small class="line warn-text" title="Created 120 days ago, never used">never used</small>' in text
+    assert 'title="Silent 100 days, no usual gap known">dormant</small>' in text
+    assert 'title="Silent 100 days, longest usual gap 92 days: expected up to 138 days">seasonal</small>' in text
+    assert ': Stands by for the day when the other one fails (Fay Founder)">may be silent</small>' in text
+
+
 # Nonsense
 
 BAD = {
@@ -267,6 +324,7 @@ BAD = {
     "a scope": {"scope": "moon:walk"},
     "an expiry": {"expires": "8"},
     "a last use": {"last_used": "soon"},
+    "a silence": {"silence": "golden"},
     "an age": {"created": "30-"},
     "a refusal": {"refused": "7+"},
     "a try": {"tried": "never"},

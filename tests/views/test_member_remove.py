@@ -2,8 +2,8 @@
 
 import pytest
 
-from apikeys.models import AuditAction, Member, Role
-from tests.factories import make_key, make_member, make_organization, make_revoked_key
+from apikeys.models import AuditAction, KeyExemption, Member, Role
+from tests.factories import make_exemption, make_key, make_member, make_organization, make_revoked_key
 from tests.pages import HTMX, entries, is_partial, is_whole_page, snapshot, url
 
 pytestmark = pytest.mark.django_db
@@ -65,6 +65,18 @@ def test_keys_without_a_taker_are_a_422_that_names_the_field(organization, opera
         assert "keys_to" in response.context["form"].errors
         assert is_partial(response) == bool(headers)
     assert snapshot() == before
+
+
+def test_a_silence_that_they_answer_for_goes_to_somebody_else(organization, operator, viewer, client, remove):
+    leaving, staying = operator.memberships.get(), viewer.memberships.get()
+    key = make_key(organization).key
+    make_exemption(key, leaving)
+    assert "They answer for the silence of 1 key." in client.get(url("member_remove", organization, leaving.pk)).text
+    before = snapshot()
+    assert "keys_to" in remove(leaving).context["form"].errors
+    assert snapshot() == before
+    assert remove(leaving, keys_to=staying.pk).status_code == 302
+    assert KeyExemption.objects.get(pk=key.pk).owner == staying
 
 
 def test_neither_themselves_nor_another_organizations_member_can_take_them(organization, operator, remove):

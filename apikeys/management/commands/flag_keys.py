@@ -13,7 +13,7 @@ from django.core.management.base import CommandParser
 from django.utils import timezone
 
 from apikeys import flagging
-from apikeys.flagging import THRESHOLDS, Finding, Flag
+from apikeys.flagging import THRESHOLDS, Finding, Flag, LeftOut
 from apikeys.management.arguments import find_organization, text, whole_number
 from apikeys.management.base import Command as Base
 from apikeys.management.flag_formats import CSV, JSON, TABLE, Format
@@ -27,6 +27,7 @@ _BATCH = 1000
 class Command(Base):
     """Flag keys."""
 
+    scheduled = True
     help = "List unused keys and keys near their expiry, of one or all organizations."
     exit_statuses = {0: "no key is flagged", 1: "failed", 2: "wrong usage", FOUND: "at least one key is flagged"}
 
@@ -38,8 +39,11 @@ class Command(Base):
             type=whole_number(1, MAX_DAYS),
             default=settings.UNUSED_AFTER_DAYS,
             metavar="N",
-            help="A key is unused when its last accepted request, or its creation without one, is more than N days "
-            "ago; default: %(default)s (UNUSED_AFTER_DAYS).",
+            help="A key is silent when its last accepted request, or its creation without one, is more than N days "
+            "ago, and unused when its own rhythm does not explain that; default: %(default)s (UNUSED_AFTER_DAYS).",
+        )
+        parser.add_argument(
+            "--include-exempt", action="store_true", help="List also unused keys that may be silent for the time being."
         )
         parser.add_argument(
             "--within",
@@ -60,22 +64,28 @@ class Command(Base):
         keys = ApiKey.objects.all()
         if options["organization"]:
             keys = find_organization(options["organization"]).keys.all()
-        now, unused_days, within = timezone.now(), options["unused_days"], options["within"]
+        now, days, within = timezone.now(), options["unused_days"], options["within"]
         kind = JSON if options["json"] else CSV if options["csv"] else TABLE
         try:
             self._write(kind.opening)
-            unused = self._section(kind, Flag.UNUSED, unused_days, flagging.unused(keys, now, unused_days))
+            findings = flagging.unused(keys, now, days, with_exempt=options["include_exempt"])
+            unused = self._section(kind, Flag.UNUSED, days, findings)
             expiring = self._section(kind, Flag.EXPIRING, max(within), flagging.expiring(keys, now, within))
             self.stdout.flush()
         except BrokenPipeError:
             # Whoever read has seen enough (| head). Nothing more can be told there, nor at the interpreter's end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(FOUND)
-        # On stderr, where it is in no program's way.
-        self.stderr.write(
-            f"{unused:,} unused for more than {unused_days} days, {expiring:,} expiring within {max(within)} days, "
+        told = (
+            f"{unused:,} unused for more than {days} days, {expiring:,} expiring within {max(within)} days, "
             f"in {options['organization'] or 'all organizations'}."
         )
+        if self.job_run:
+            self.job_run.done = told
+        # On stderr, where it is in no program's way.
+        self.stderr.write(told)
+        if left_out := _left_out_words(flagging.left_out(keys, now, days), with_exempt=options["include_exempt"]):
+            self.stderr.write(left_out)
         if unused + expiring and not options["exit_zero"]:
             sys.exit(FOUND)
 
@@ -92,3 +102,14 @@ class Command(Base):
     def _write(self, text: str) -> None:
         if text:
             self.stdout.write(text, ending="")
+
+
+def _left_out_words(left_out: LeftOut, *, with_exempt: bool) -> str:
+    """Say how many silent keys are not flagged, nothing when there is none."""
+    counts = [
+        (left_out.seasonal, "seasonal"),
+        (left_out.not_measurable, "not measurable"),
+        (0 if with_exempt else left_out.exempt, "exempt"),
+    ]
+    told = ", ".join(f"{count:,} {word}" for count, word in counts if count)
+    return f"Silent, but not flagged: {told}." if told else ""

@@ -1,0 +1,352 @@
+"""Roll-ups of one key's requests: by hour and outcome, and by day and caller, scope and endpoint.
+
+What is read here agrees with the raw events to the last request: complete hours come from roll-ups, the rest from
+events.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from typing import Any, ClassVar
+
+from django.db import models
+from django.db.models import Count, Max, Min, Q, QuerySet, Sum
+from django.db.models.expressions import RawSQL
+from django.db.models.functions import TruncDay, TruncHour, TruncMinute
+from django.utils import timezone
+
+from apikeys.models.counting import roll_up
+from apikeys.models.counting_sql import MOST_KEPT, OTHERS, value_sql
+from apikeys.models.key import ApiKey
+from apikeys.models.recording import UsageWatermark
+from apikeys.models.series import UsageSeries, edges, floor_day, make_series
+from apikeys.models.usage import DAY, Outcome, UsageEvent, UsageEventQuerySet, outcomes
+from apikeys.models.watermark import Sources
+
+# A caller is new when nobody saw it for so long before the last 24 hours.
+KNOWN_FOR = 90 * DAY
+# So many values of raw events are told apart; the others are counted together.
+MAX_RAW_VALUES = 1000
+_ALWAYS = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class UsageHourQuerySet(models.QuerySet["UsageHour"]):
+    """Rolling up, and reading of counts by outcome."""
+
+    def roll_up(self, now: datetime | None = None) -> Iterator[datetime]:
+        """Count the complete hours since the last run, one transaction an hour; yields each hour that is done.
+
+        Running it again, or twice at once, changes nothing: the watermark's row is locked and an hour is replaced.
+        """
+        yield from roll_up(now)
+
+    def by_outcome(self, key: ApiKey, since: datetime) -> dict[str, int]:
+        """Return the requests of a key since an instant by outcome."""
+        return self.totals([key.pk], since).get(key.pk, {})
+
+    def series(self, key: ApiKey, since: datetime, step: timedelta, buckets: int, tz: tzinfo = UTC) -> UsageSeries:
+        """Return counts by outcome in equal steps from an instant on; whole days are those of a time zone."""
+        return self.series_between(key, edges(since, step, buckets, tz))
+
+    def series_between(self, key: ApiKey, edges: Sequence[datetime]) -> UsageSeries:
+        """Return counts by outcome between edges, which are cut to whole minutes.
+
+        An hour that an edge cuts, as midnight does in zones of half an hour, is counted exactly while its raw events
+        are kept, and belongs to the step in which it began afterwards.
+        """
+        edges = [edge.astimezone(UTC).replace(second=0, microsecond=0) for edge in edges]
+        rows = self._counted([key.pk], edges[0], edges[-1], split=edges, unit=series_unit(edges))
+        return make_series(edges, ((at, outcome, count) for _, at, outcome, count in rows))
+
+    def daily(self, keys: Sequence[int], days: int) -> dict[int, list[int]]:
+        """Return the requests of several keys, a count a day, the last of them today; keys without any left out."""
+        first = floor_day(timezone.now()) - DAY * (days - 1)
+        found: dict[int, list[int]] = {}
+        for key_id, at, _, count in self._counted(keys, first, unit=TruncDay):
+            found.setdefault(key_id, [0] * days)[min(days - 1, (at - first) // DAY)] += count
+        return found
+
+    def hourly(self, key: ApiKey, since: datetime) -> dict[datetime, int]:
+        """Return the accepted requests of each hour (UTC) since an instant that had any."""
+        found: dict[datetime, int] = defaultdict(int)
+        for _, hour, outcome, count in self._counted([key.pk], since, unit=TruncHour):
+            if outcome == Outcome.VALID:
+                found[hour] += count
+        return dict(found)
+
+    def attempts_since_end(self, keys: Iterable[ApiKey]) -> dict[int, int]:
+        """Return how often each dead key was tried since it was revoked or expired, by key id."""
+        dead = [key.pk for key in keys if key.is_dead]
+        found: dict[int, int] = defaultdict(int)
+        if dead:
+            ended = [Outcome.REVOKED, Outcome.EXPIRED]
+            for key_id, _, outcome, count in self._counted(dead, _ALWAYS, unit=TruncDay):
+                if outcome in ended:
+                    found[key_id] += count
+        return dict(found)
+
+    def totals(self, keys: Sequence[int], since: datetime, until: datetime | None = None) -> dict[int, dict[str, int]]:
+        """Return the requests of several keys between instants by outcome; keys without any are left out."""
+        found: dict[int, dict[str, int]] = {}
+        sources = Sources.of(since, until, keys=keys)
+        rolled = self.filter(sources.rolled_condition("hour"), key_id__in=keys)
+        raw = UsageEvent.objects.filter(sources.raw_condition(), key_id__in=keys)
+        for rows, total in ((rolled, Sum("count")), (raw, Count("*"))):
+            for key_id, outcome, count in rows.values_list("key_id", "outcome").annotate(total=total).order_by():
+                counts = found.setdefault(key_id, {})
+                counts[outcome] = counts.get(outcome, 0) + count
+        return found
+
+    def _counted(
+        self,
+        keys: Sequence[int],
+        since: datetime,
+        until: datetime | None = None,
+        *,
+        split: Sequence[datetime] = (),
+        unit: type[Trunc],
+    ) -> Iterator[tuple[int, datetime, str, int]]:
+        """Yield (key id, start of minute, hour or day, outcome, count)."""
+        sources = Sources.of(since, until, split=split, keys=keys)
+        if sources.rolled:
+            rolled = self.filter(sources.rolled_condition("hour"), key_id__in=keys)
+            yield from _grouped(rolled, unit("hour", tzinfo=UTC), Sum("count"))
+        raw = UsageEvent.objects.filter(sources.raw_condition(), key_id__in=keys)
+        yield from _grouped(raw, unit("at", tzinfo=UTC), Count("*"))
+
+
+type Trunc = TruncDay | TruncHour | TruncMinute
+
+
+def series_unit(edges: Sequence[datetime]) -> type[Trunc]:
+    """Return the coarsest unit (of UTC) that no edge cuts."""
+    if any(edge.minute for edge in edges):
+        return TruncMinute
+    return TruncHour if any(edge.hour for edge in edges) else TruncDay
+
+
+def _grouped(rows: QuerySet[Any], start: Trunc, total: Sum | Count) -> Iterator[tuple[int, datetime, str, int]]:
+    counted = rows.annotate(start=start).values_list("key_id", "start", "outcome").annotate(total=total)
+    yield from counted.order_by().iterator()
+
+
+class UsageHour(models.Model):
+    """How often a key had an outcome in one hour (UTC)."""
+
+    pk = models.CompositePrimaryKey("key_id", "hour", "outcome")
+    key_id = models.BigIntegerField()
+    hour = models.DateTimeField()
+    outcome = models.CharField(max_length=16, choices=outcomes)
+    count = models.PositiveBigIntegerField()
+
+    objects: ClassVar = UsageHourQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["hour"], name="usage_by_hour"),
+            models.Index(fields=["hour"], name="usage_of_dead_keys", condition=Q(outcome__in=["revoked", "expired"])),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.hour.isoformat()} {self.key_id} {self.outcome} {self.count}"
+
+
+class Dimension(models.TextChoices):
+    """What the requests of a day are told apart by."""
+
+    CALLER = "caller", "caller"
+    SCOPE = "scope", "scope"
+    ENDPOINT = "endpoint", "endpoint"
+
+
+def dimensions() -> list[tuple[str, str]]:
+    """Return the choices; as a function, so that a new one needs no migration."""
+    return Dimension.choices
+
+
+@dataclass(frozen=True, slots=True)
+class UsageValue:
+    """One caller, scope or endpoint of a key, and its requests. ``share`` is its part of all of the key's requests.
+
+    ``is_new``: a caller first seen in the last 24 hours, and not in the 90 days before.
+    """
+
+    value: str
+    accepted: int
+    refused: int
+    first_at: datetime
+    last_at: datetime
+    share: float = 0.0
+    is_new: bool = False
+
+    @property
+    def count(self) -> int:
+        """All its requests."""
+        return self.accepted + self.refused
+
+    @property
+    def address(self) -> str:
+        """The address of a caller, empty when it is not known."""
+        return self.value.partition("\n")[0]
+
+    @property
+    def user_agent(self) -> str:
+        """The user agent of a caller."""
+        return self.value.partition("\n")[2]
+
+    @property
+    def method(self) -> str:
+        """The method of an endpoint."""
+        return self.value.partition(" ")[0]
+
+    @property
+    def path(self) -> str:
+        """The path of an endpoint."""
+        return self.value.partition(" ")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class UsageValues:
+    """The busiest values of a key, and what is left: ``others`` values with ``others_count`` of ``total`` requests.
+
+    ``is_bounded``: a day had more values than are kept apart, so there were more others than ``others``.
+    """
+
+    values: list[UsageValue] = field(default_factory=list)
+    others: int = 0
+    others_count: int = 0
+    total: int = 0
+    is_bounded: bool = False
+
+
+class UsageDayQuerySet(models.QuerySet["UsageDay"]):
+    """Reading of a key's callers, scopes and endpoints."""
+
+    def usage_of(
+        self,
+        key: ApiKey,
+        dimension: Dimension | str,
+        since: date | datetime,
+        until: date | datetime | None = None,
+        most: int = 20,
+    ) -> UsageValues:
+        """Return the busiest values between two instants or, much faster, from one day (UTC) up to another, or to now.
+
+        An instant holds exactly while raw events of its day are kept; afterwards it stands for its whole day.
+        """
+        dimension = Dimension(dimension)
+        found: dict[str, UsageValue] = {}
+        for value in self._counted(key, dimension, _instant(since), _instant(until) if until else None):
+            found[value.value] = _added(found.get(value.value), value)
+        total = sum(value.count for value in found.values())
+        rest = found.pop(OTHERS, None)
+        ordered = sorted(found.values(), key=lambda value: (-value.count, value.value))
+        new = self._new(key, ordered[:most]) if dimension == Dimension.CALLER else set()
+        shown = [replace(one, share=one.count / total, is_new=one.value in new) for one in ordered[:most]]
+        others_count = total - sum(one.count for one in shown)
+        return UsageValues(shown, len(ordered) - len(shown), others_count, total, is_bounded=rest is not None)
+
+    def _counted(
+        self, key: ApiKey, dimension: Dimension, since: datetime, until: datetime | None
+    ) -> Iterator[UsageValue]:
+        sources = Sources.of(since, until, unit=DAY, keys=[key.pk])
+        if sources.rolled:
+            rolled = self.filter(sources.rolled_condition("day"), key_id=key.pk, dimension=dimension)
+            sums = {"sum_accepted": Sum("accepted"), "sum_refused": Sum("refused")}
+            ends = {"first": Min("first_at"), "last": Max("last_at")}
+            rows: Iterable[Any] = rolled.values_list("value").annotate(**sums, **ends).order_by()
+            for value, accepted, refused, first, last in rows:
+                yield UsageValue(value, accepted, refused, first, last)
+        yield from self._counted_raw(UsageEvent.objects.of(key).filter(sources.raw_condition()), dimension)
+
+    def caller_counts(self, keys: Sequence[int], since: date | datetime) -> dict[int, int]:
+        """Return how many callers several keys had since a day (UTC); MOST_KEPT stands for so many or more."""
+        sources = Sources.of(_instant(since), unit=DAY, keys=keys)
+        found: dict[int, set[str]] = defaultdict(set)
+        rolled = self.filter(sources.rolled_condition("day"), key_id__in=keys, dimension=Dimension.CALLER)
+        raw = UsageEvent.objects.filter(sources.raw_condition(), key_id__in=keys)
+        value = RawSQL(value_sql(Dimension.CALLER), [])  # noqa: S611 - of constants
+        for rows in (rolled.values_list("key_id", "value"), raw.values_list("key_id", value)):
+            for key_id, caller in rows.distinct().order_by()[: MAX_RAW_VALUES * len(keys)]:
+                found[key_id].add(caller)
+        return {key_id: min(MOST_KEPT, len(callers)) for key_id, callers in found.items()}
+
+    def _counted_raw(self, raw: UsageEventQuerySet, dimension: Dimension) -> Iterator[UsageValue]:
+        """Yield the busiest values of raw events, and what is left of them as others."""
+        accepted = Count("nonce", filter=Q(outcome=Outcome.VALID))
+        counts = {"accepted": accepted, "refused": Count("nonce") - accepted}
+        ends = {"first_at": Min("at"), "last_at": Max("at")}
+        values = raw.annotate(value=RawSQL(value_sql(dimension), [])).values("value")  # noqa: S611 - of constants
+        ordered = values.annotate(**counts, **ends, count=Count("nonce")).order_by("-count", "value")
+        busiest: Iterable[Any] = ordered[: MAX_RAW_VALUES + 1]
+        rows = [UsageValue(**{name: row[name] for name in ("value", *counts, *ends)}) for row in busiest]
+        yield from rows[:MAX_RAW_VALUES]
+        if len(rows) > MAX_RAW_VALUES:
+            whole: dict[str, Any] = raw.aggregate(**counts, **ends)
+            every = UsageValue(OTHERS, **whole)
+            shown = rows[:MAX_RAW_VALUES]
+            yield replace(
+                every,
+                accepted=every.accepted - sum(one.accepted for one in shown),
+                refused=every.refused - sum(one.refused for one in shown),
+            )
+
+    def _new(self, key: ApiKey, values: Sequence[UsageValue]) -> set[str]:
+        """Return which of some callers nobody saw from 91 days to 24 hours ago."""
+        day_ago = timezone.now() - DAY
+        wanted = [one.value for one in values if one.first_at >= day_ago]
+        if not wanted:
+            return set()
+        days = self.filter(key_id=key.pk, dimension=Dimension.CALLER, day__gte=(day_ago - KNOWN_FOR).date())
+        known = set(days.filter(value__in=wanted, first_at__lt=day_ago).values_list("value", flat=True))
+        unrolled = max(UsageWatermark.current() or day_ago - KNOWN_FOR, day_ago - KNOWN_FOR)
+        if unrolled < day_ago:
+            raw = UsageEvent.objects.of(key).filter(at__gte=unrolled, at__lt=day_ago)
+            known |= {one.value for one in self._counted_raw(raw, Dimension.CALLER)}
+        return set(wanted) - known
+
+
+def _instant(at: date | datetime) -> datetime:
+    """Return an instant, of a day its first one (UTC)."""
+    return at if isinstance(at, datetime) else datetime(at.year, at.month, at.day, tzinfo=UTC)
+
+
+def _added(one: UsageValue | None, other: UsageValue) -> UsageValue:
+    if one is None:
+        return other
+    return UsageValue(
+        one.value,
+        one.accepted + other.accepted,
+        one.refused + other.refused,
+        min(one.first_at, other.first_at),
+        max(one.last_at, other.last_at),
+    )
+
+
+class UsageDay(models.Model):
+    """How often a key was called on one day (UTC) by one caller, with one scope, or at one endpoint.
+
+    The busiest values of a day are kept, and one row OTHERS for all others; of the running day its complete hours.
+    """
+
+    pk = models.CompositePrimaryKey("key_id", "dimension", "day", "value")
+    key_id = models.BigIntegerField()
+    dimension = models.CharField(max_length=8, choices=dimensions)
+    day = models.DateField()
+    # An address, a line feed and a user agent; a scope, empty when none was asked for; a method, a space and a path.
+    value = models.CharField(max_length=520)
+    accepted = models.PositiveBigIntegerField()
+    refused = models.PositiveBigIntegerField()
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField()
+
+    objects: ClassVar = UsageDayQuerySet.as_manager()
+
+    class Meta:
+        indexes = [models.Index(fields=["day"], name="usage_by_day")]
+
+    def __str__(self) -> str:
+        return f"{self.day.isoformat()} {self.key_id} {self.dimension} {self.accepted + self.refused}"

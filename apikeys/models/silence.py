@@ -1,0 +1,215 @@
+"""What a key's silence means: nobody uses it, or it is only quiet. One definition, in SQL and in Python: docs/unused.md
+
+A key is silent when its last accepted request, or without one its creation, is longer ago than
+settings.UNUSED_AFTER_DAYS. Its own rhythm may explain that: what runs once a quarter is silent for a quarter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from django.conf import settings
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Case, Func, Q, Subquery, Value, When
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Coalesce, Greatest
+from django.db.models.lookups import GreaterThan, GreaterThanOrEqual, LessThan, LessThanOrEqual
+from django.db.models.sql.compiler import SQLCompiler
+from django.utils import timezone
+
+from apikeys.models.recording import UsageWatermark
+
+DAY: Final = timedelta(days=1)
+# A silence is explained up to the longest usual gap and half as long again: jobs come late, and quarters differ.
+SLACK: Final = (3, 2)
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND: Final = timedelta(seconds=1)
+
+
+class Silence(models.TextChoices):
+    """What the silence of a key means; every silent key is exactly one of these."""
+
+    NEVER_USED = "never_used", "never used"
+    DORMANT = "dormant", "dormant"
+    SEASONAL = "seasonal", "seasonal"
+    NOT_MEASURABLE = "not_measurable", "not measurable"
+
+
+UNUSED: Final = (Silence.NEVER_USED, Silence.DORMANT)
+
+
+def silence_at(
+    now: datetime,
+    days: int,
+    created_at: datetime,
+    last_used_at: datetime | None,
+    usual_gap: timedelta | None = None,
+    recording_since: datetime | None = None,
+) -> Silence | None:
+    """Return what the silence of a key means, None when it is not silent; silence_conditions says the same in SQL.
+
+    ``usual_gap`` is KeyRhythm.usual_gap, None where none is known; ``recording_since`` None means always.
+    """
+    border = now - days * DAY
+    since = last_used_at or created_at
+    if max(since, created_at) >= border:
+        return None
+    slack, whole = SLACK
+    if usual_gap and (_whole_seconds(now) - _whole_seconds(since)) * whole <= usual_gap // _SECOND * slack:
+        return Silence.SEASONAL
+    if last_used_at:
+        return Silence.DORMANT
+    if recording_since and recording_since >= border:
+        return Silence.NOT_MEASURABLE
+    return Silence.NEVER_USED
+
+
+def silence_conditions(now: datetime, days: int) -> dict[Silence, Q]:
+    """Return the condition of each kind as a query on keys; at most one holds for a key. Status is not looked at."""
+    border = now - days * DAY
+    # Of a used key it goes without saying that it is older, but not for an index by creation.
+    used = Q(created_at__lt=border, activity__last_used_at__lt=border)
+    never = Q(created_at__lt=border, activity__last_used_at__isnull=True)
+    slack, whole = SLACK
+    silence = (Value(_whole_seconds(now)) - EpochSeconds(quiet_since())) * Value(whole)
+    explained = Coalesce("rhythm__usual_gap", 0) * Value(slack)
+    too_long, within = Q(GreaterThan(silence, explained)), Q(LessThanOrEqual(silence, explained))
+    recorded, late = Q(LessThan(recording_since(), border)), Q(GreaterThanOrEqual(recording_since(), border))
+    return {
+        Silence.NEVER_USED: never & too_long & recorded,
+        Silence.DORMANT: used & too_long,
+        Silence.SEASONAL: (used | never) & within,
+        Silence.NOT_MEASURABLE: never & too_long & late,
+    }
+
+
+def unused_condition(now: datetime, days: int) -> Q:
+    """Return the condition of keys that nobody uses, but for those that may be silent. Status is not looked at."""
+    conditions = silence_conditions(now, days)
+    return (conditions[Silence.NEVER_USED] | conditions[Silence.DORMANT]) & ~exempt_condition(now)
+
+
+def exempt_condition(now: datetime) -> Q:
+    """Return the condition of keys that may be silent for the time being."""
+    return Q(exemption__until__gt=now)
+
+
+def silence_limit(days: int) -> Combinable:
+    """Return the days after which a key's silence makes it unused, as an expression on keys."""
+    slack, whole = SLACK
+    learnt = Coalesce("rhythm__usual_gap", 0) * Value(slack) / Value(whole * DAY // _SECOND)
+    return Greatest(Value(days), learnt, output_field=models.BigIntegerField())
+
+
+def unused_kind() -> Combinable:
+    """Return which kind of UNUSED a key that is one is, as an expression on keys."""
+    never = When(activity__last_used_at__isnull=True, then=Value(Silence.NEVER_USED.value))
+    return Case(never, default=Value(Silence.DORMANT.value))
+
+
+def silent_days(now: datetime) -> Combinable:
+    """Return the whole days for which a key has been silent, as an expression on keys."""
+    return (Value(_whole_seconds(now)) - EpochSeconds(quiet_since())) / Value(DAY // _SECOND)
+
+
+def quiet_since() -> Combinable:
+    """Return since when a key is silent, as an expression on keys."""
+    return Coalesce("activity__last_used_at", "created_at")
+
+
+def recording_since() -> Combinable:
+    """Return when usage began to be recorded, as an expression; long ago where that is not known."""
+    known = Subquery(UsageWatermark.objects.values("recording_since")[:1])
+    return Coalesce(known, Value(_EPOCH), output_field=models.DateTimeField())
+
+
+class EpochSeconds(Func):
+    """The whole seconds from 1970 to an instant."""
+
+    arity = 1
+    output_field = models.BigIntegerField()
+
+    def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
+        """Return the SQL of PostgreSQL."""
+        return self.as_sql(compiler, connection, template="FLOOR(EXTRACT(EPOCH FROM %(expressions)s))::bigint")
+
+    def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **_: Any) -> Any:
+        """Return the SQL of SQLite, which would round the fraction of a second."""
+        template = "CAST(strftime('%%%%s', substr(%(expressions)s, 1, 19)) AS INTEGER)"
+        return self.as_sql(compiler, connection, template=template)
+
+
+def _whole_seconds(at: datetime) -> int:
+    return (at - _EPOCH) // _SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class KeySilence:
+    """The silence of one key: what it means, since when, and what is known of the key's rhythm.
+
+    ``recording_since`` is told where usage began to be recorded only after the key was made.
+    """
+
+    kind: Silence
+    since: datetime
+    now: datetime
+    usual_gap: timedelta | None
+    recording_since: datetime | None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        created_at: datetime,
+        last_used_at: datetime | None,
+        usual_gap: int | None,
+        recording_since: datetime | None,
+    ) -> KeySilence | None:
+        """Return the silence of a key now, None when it is not silent; ``usual_gap`` is in seconds."""
+        now = timezone.now()
+        gap = usual_gap * _SECOND if usual_gap else None
+        kind = silence_at(now, settings.UNUSED_AFTER_DAYS, created_at, last_used_at, gap, recording_since)
+        if kind is None:
+            return None
+        late = recording_since if recording_since and recording_since > created_at else None
+        return cls(kind, last_used_at or created_at, now, gap, late)
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether nobody uses the key, as far as is known."""
+        return self.kind in UNUSED
+
+    @property
+    def label(self) -> str:
+        """The kind in words."""
+        return str(self.kind.label)
+
+    @property
+    def explained_until(self) -> datetime | None:
+        """Until when the key's own rhythm explains the silence."""
+        slack, whole = SLACK
+        return self.since + self.usual_gap * slack / whole if self.usual_gap else None
+
+    @property
+    def reason(self) -> str:
+        """Why it is what it is, in a line."""
+        silent = _span(self.now - self.since)
+        if self.kind == Silence.SEASONAL and self.usual_gap:
+            until = self.usual_gap * SLACK[0] / SLACK[1]
+            return f"silent {silent}, longest usual gap {_span(self.usual_gap)}: expected up to {_span(until)}"
+        if self.kind == Silence.DORMANT:
+            gap = f"longest usual gap {_span(self.usual_gap)}" if self.usual_gap else "no usual gap known"
+            return f"silent {silent}, {gap}"
+        if self.recording_since:
+            recorded = _span(self.now - self.recording_since)
+            return f"created {silent} ago, not used in the {recorded} for which usage has been recorded"
+        return f"created {silent} ago, never used"
+
+
+def _span(span: timedelta) -> str:
+    number, unit = (span // DAY, "day") if span >= 3 * DAY else (span // timedelta(hours=1), "hour")
+    return f"{number:,} {unit}{'' if number == 1 else 's'}"

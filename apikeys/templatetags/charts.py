@@ -1,0 +1,106 @@
+"""The charts of the dashboard, as SVG with the same figures as a table: `{% load charts %}`."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from django import template
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from apikeys import charts
+from apikeys.models import Outcome
+from apikeys.templatetags.keyadmin import short_words
+
+register = template.Library()
+
+
+@register.inclusion_tag("components/_usage_chart.html")
+def usage_chart(
+    series: Any, marks: Sequence[charts.Mark] = (), measured_since: datetime | None = None
+) -> dict[str, object]:
+    """Draw requests over time by outcome in the reader's time zone, with a legend and the same figures as a table."""
+    zone = timezone.get_current_timezone()
+    chart = charts.stacked_bars(
+        [*series.starts, series.end],
+        series.counts,
+        dict(Outcome.choices),
+        now=timezone.now(),
+        zone=zone,
+        marks=marks,
+        measured_since=measured_since,
+    )
+    ticks = [short_words(tick) for tick in reversed(chart.ticks)]
+    return {"chart": chart, "ticks": ticks, "measured_since": measured_since, "zone": str(zone)}
+
+
+@register.simple_tag
+def chart_hits(columns: Sequence[charts.Column]) -> SafeString:
+    """Draw what is pointed at in a chart, a column a step, each with its words. A loop of the template takes longer."""
+    row = '<g class="chart-hit"><rect x="{}" width="1" height="100"><title>{}</title></rect></g>'
+    return format_html_join("", row, ((column.x, column.title) for column in columns))
+
+
+@register.simple_tag
+def chart_table(chart: charts.Chart, zone: str) -> SafeString:
+    """Write a chart's figures as a table."""
+    head = format_html_join(
+        "", '<th scope="col" class="num" data-outcome="{}">{}</th>', ((one.outcome, one.label) for one in chart.layers)
+    )
+    cells = (
+        format_html_join("", '<td class="num">{}</td>', ((f"{n:,}",) for n in one.counts)) for one in chart.columns
+    )
+    rows = format_html_join(
+        "",
+        '<tr><th scope="row">{}{}</th>{}<td class="num">{}</td></tr>',
+        (
+            (
+                one.label,
+                format_html_join("", "<small>{}</small>", ((note,) for note in one.notes)),
+                counts,
+                f"{one.total:,}",
+            )
+            for one, counts in zip(chart.columns, cells, strict=True)
+        ),
+    )
+    sums = format_html_join("", '<td class="num">{}</td>', ((f"{one.total:,}",) for one in chart.layers))
+    return format_html(
+        '<table class="table dense"><thead><tr><th scope="col">{} ({})</th>{}<th scope="col" class="num">all</th></tr>'
+        '</thead><tbody>{}</tbody><tfoot><tr><th scope="row">all</th>{}<td class="num">{}</td></tr></tfoot></table>',
+        chart.unit.capitalize(),
+        zone,
+        head,
+        rows,
+        sums,
+        f"{chart.total:,}",
+    )
+
+
+@register.inclusion_tag("components/_rhythm_chart.html")
+def rhythm_chart(week: Sequence[Sequence[int]]) -> dict[str, object]:
+    """Draw how many requests each hour of the week had, with the same figures as a table."""
+    return {"cells": charts.week_cells(week), "week": list(zip(charts.WEEKDAYS, week, strict=True))}
+
+
+@register.simple_tag
+def week_hits(cells: Sequence[charts.Cell]) -> SafeString:
+    """Draw the hours of a week, darker where there were more requests."""
+    cell = '<g class="chart-hit h{}"><rect x="{}" y="{}" width="1" height="1"><title>{}</title></rect></g>'
+    return format_html_join("", cell, ((one.level, one.x, one.y, one.title) for one in cells))
+
+
+@register.simple_tag
+def week_table(week: Sequence[tuple[str, Sequence[int]]]) -> SafeString:
+    """Write the hours of a week as a table."""
+    head = format_html_join("", '<th scope="col" class="num">{:02}</th>', ((hour,) for hour in range(24)))
+    rows = format_html_join(
+        "",
+        '<tr><th scope="row">{}</th>{}</tr>',
+        ((day, format_html_join("", '<td class="num">{}</td>', ((f"{n:,}",) for n in hours))) for day, hours in week),
+    )
+    return format_html(
+        '<table class="table dense"><thead><tr><th scope="col">Hour</th>{}</tr></thead><tbody>{}</tbody></table>',
+        head,
+        rows,
+    )

@@ -1,0 +1,164 @@
+"""One key's page: what it is, whose, whether it is alive, and what its end would break."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Final
+
+from django.core.exceptions import BadRequest
+from django.http import Http404, HttpResponse, HttpResponseBase, QueryDict
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from apikeys.callers import GROUPINGS, callers_of
+from apikeys.charts import Mark
+from apikeys.exports import FORMATS, export_response
+from apikeys.http import MemberRequest, actor
+from apikeys.key_tables import TABLES, Asked, words_of
+from apikeys.models import (
+    ApiKey,
+    AuditAction,
+    AuditEntry,
+    Dimension,
+    Outcome,
+    Role,
+    UsageDay,
+    UsageHour,
+    UsageSeries,
+    UsageWatermark,
+)
+from apikeys.models.evidence import EVERY, Habit, ScopeEvidence
+from apikeys.paging import changed_url
+from apikeys.permissions import role_required
+from apikeys.ranges import DEFAULT_RANGE, TimeRange
+from apikeys.usage_forms import RangeForm, RequestFilterForm
+from apikeys.views.pages import get_key, page
+from apikeys.views.requests import requests_context, retired_context
+
+ROWS_SHOWN: Final = 8
+HISTORY_SHOWN: Final = 20
+MARKS_SHOWN: Final = 20
+MARKED: Final = {
+    AuditAction.KEY_ISSUE: ("renewal", "Issued"),
+    AuditAction.KEY_REGENERATE: ("renewal", "Regenerated"),
+    AuditAction.KEY_REVOKE: ("end", "Revoked"),
+    AuditAction.KEY_PAUSE: ("pause", "Paused"),
+    AuditAction.KEY_RESUME: ("pause", "Resumed"),
+    AuditAction.KEY_NARROW: ("pause", "Scopes narrowed"),
+}
+
+
+@require_safe
+@role_required(Role.VIEWER)
+def key_detail(request: MemberRequest, public_id: str) -> HttpResponse:
+    """Show a key with what uses it; htmx gets what depends on the chosen span of time."""
+    key = get_key(request, public_id)
+    context = {"key": key, **_usage_context(request, key)}
+    if not request.htmx:
+        # The filters of the list of requests are its own: it begins with the newest of all.
+        every = QueryDict()
+        habit = Habit.of(key)
+        context |= {
+            "habit": habit,
+            "week": habit.week(timezone.get_current_timezone()),
+            "scopes": ScopeEvidence.of(key),
+            "history": AuditEntry.objects.filter(key_id=key.pk)[:HISTORY_SHOWN],
+            **requests_context(key, RequestFilterForm(every), every),
+            **retired_context(key),
+        }
+    status = HTTPStatus.UNPROCESSABLE_ENTITY if context["range_form"].errors else HTTPStatus.OK
+    return page(request, "apikeys/key_detail.html", "keys", context, partial="key_usage", status=status)
+
+
+def _usage_context(request: MemberRequest, key: ApiKey) -> dict[str, Any]:
+    recorded = UsageWatermark.read().recording_since
+    form = RangeForm(request.GET, recorded_since=recorded)
+    form.is_valid()
+    span = form.chosen or form.usual(DEFAULT_RANGE)
+    by = _chosen(request, "callers", GROUPINGS) or "address"
+    most = ROWS_SHOWN if by == "address" else EVERY
+    callers = UsageDay.objects.usage_of(key, Dimension.CALLER, *span.whole_days, most=most)
+    return {
+        "range_form": form,
+        "ranges": form.links(request.path, request.GET),
+        "span": span,
+        "recorded_since": recorded,
+        "callers": callers_of(callers, by, ROWS_SHOWN),
+        "groupings": [
+            {"label": label, "url": changed_url(request.path, request.GET, callers=name), "current": name == by}
+            for name, label in GROUPINGS.items()
+        ],
+        "endpoints": UsageDay.objects.usage_of(key, Dimension.ENDPOINT, *span.whole_days, most=ROWS_SHOWN),
+        "marks": _marks(key, span),
+        "grouping": request.GET.get("callers", ""),
+        "zone": str(span.zone),
+        "export_query": request.GET.urlencode(),
+        **series_context(partial(UsageHour.objects.series_between, key), span),
+    }
+
+
+def _chosen(request: MemberRequest, name: str, choices: Collection[str]) -> str:
+    """Return one of some choices, empty when none is made; the links of the page name no other."""
+    value = request.GET.get(name, "")
+    if value and value not in choices:
+        raise BadRequest(f"{name} must be one of {', '.join(choices)}.")
+    return value
+
+
+def series_context(read: Callable[[Sequence[datetime]], UsageSeries], span: TimeRange) -> dict[str, Any]:
+    """Return the counts of a span of time, read between edges, and how they compare with the one before it."""
+    series = read([span.before, *span.edges])
+    before = sum(counts[0] for counts in series.counts.values())
+    counts = {name: values[1:] for name, values in series.counts.items() if any(values[1:])}
+    series = UsageSeries(series.starts[1:], series.step, counts, series.end)
+    refusals = [(count, Outcome(name).label) for name, count in series.by_outcome.items() if name != Outcome.VALID]
+    return {
+        "series": series,
+        "change": (series.total - before) / before if before else None,
+        "refused_share": series.refused / series.total if series.total else 0,
+        "refusals": sorted(refusals, reverse=True)[:2],
+    }
+
+
+def _marks(key: ApiKey, span: TimeRange) -> list[Mark]:
+    """Return what happened to the key in a span of time, oldest first."""
+    entries = AuditEntry.objects.filter(key_id=key.pk, action__in=MARKED, at__gte=span.since, at__lt=span.until)
+    newest = list(entries.order_by("-id").values_list("at", "action")[:MARKS_SHOWN])
+    # Regenerating revokes as well, in the same transaction.
+    renewed = AuditAction.KEY_REGENERATE in {action for _, action in newest}
+    marks = [
+        Mark(at, *MARKED[AuditAction(action)])
+        for at, action in newest
+        if not (renewed and action == AuditAction.KEY_REVOKE)
+    ]
+    if key.expires_at and key.expires_at <= timezone.now() and not key.revoked_at:
+        marks.append(Mark(key.expires_at, "end", "Expired"))
+    return sorted(marks, key=lambda mark: mark.at)
+
+
+@require_safe
+@role_required(Role.VIEWER)
+def key_usage_export(request: MemberRequest, public_id: str, table: str, kind: str) -> HttpResponseBase:
+    """Send a table or chart of the page as CSV or JSON."""
+    key = get_key(request, public_id)
+    if table not in TABLES or kind not in FORMATS:
+        raise Http404
+    form = (RequestFilterForm if table == "requests" else RangeForm)(
+        request.GET, recorded_since=UsageWatermark.read().recording_since
+    )
+    if not form.is_valid():
+        shown_by = "key_requests" if table == "requests" else "key_detail"
+        return redirect(reverse(shown_by, args=[key.organization.slug, public_id], query=request.GET))
+    by = _chosen(request, "callers", GROUPINGS) or "address"
+    asked = Asked(key, form.chosen or form.usual(DEFAULT_RANGE), form.wanted, by)
+    told = f"{words_of(table, asked)}, {kind.upper()}"
+    AuditEntry.objects.record(
+        AuditAction.USAGE_EXPORT, by=actor(request), organization=key.organization, key=key, reason=told
+    )
+    found = TABLES[table](asked)
+    return export_response(kind, f"{key.organization.slug}-{public_id}-{asked.file_part(table)}", *found)
