@@ -20,6 +20,7 @@ from django.db.models.lookups import GreaterThan, GreaterThanOrEqual, LessThan, 
 from django.db.models.sql.compiler import SQLCompiler
 from django.utils import timezone
 
+from apikeys.models.extremes import EARLIEST, OrEarliest
 from apikeys.models.recording import UsageWatermark
 
 DAY: Final = timedelta(days=1)
@@ -72,8 +73,10 @@ def silence_conditions(now: datetime, days: int) -> dict[Silence, Q]:
     """Return the condition of each kind as a query on keys; at most one holds for a key. Status is not looked at."""
     border = now - days * DAY
     # Of a used key it goes without saying that it is older, but not for an index by creation.
-    used = Q(created_at__lt=border, activity__last_used_at__lt=border)
-    never = Q(created_at__lt=border, activity__last_used_at__isnull=True)
+    last_use = OrEarliest("activity__last_used_at")
+    silent = Q(LessThan(last_use, border), created_at__lt=border)
+    used = silent & Q(GreaterThan(last_use, EARLIEST))
+    never = silent & Q(LessThanOrEqual(last_use, EARLIEST))
     slack, whole = SLACK
     silence = (Value(_whole_seconds(now)) - EpochSeconds(quiet_since())) * Value(whole)
     explained = Coalesce("rhythm__usual_gap", 0) * Value(slack)
@@ -82,15 +85,18 @@ def silence_conditions(now: datetime, days: int) -> dict[Silence, Q]:
     return {
         Silence.NEVER_USED: never & too_long & recorded,
         Silence.DORMANT: used & too_long,
-        Silence.SEASONAL: (used | never) & within,
+        Silence.SEASONAL: silent & within,
         Silence.NOT_MEASURABLE: never & too_long & late,
     }
 
 
 def unused_condition(now: datetime, days: int) -> Q:
     """Return the condition of keys that nobody uses, but for those that may be silent. Status is not looked at."""
+    border = now - days * DAY
+    # The two have this in common, said once so that an index by last use begins with it.
+    silent = Q(LessThan(OrEarliest("activity__last_used_at"), border), created_at__lt=border)
     conditions = silence_conditions(now, days)
-    return (conditions[Silence.NEVER_USED] | conditions[Silence.DORMANT]) & ~exempt_condition(now)
+    return silent & (conditions[Silence.NEVER_USED] | conditions[Silence.DORMANT]) & ~exempt_condition(now)
 
 
 def exempt_condition(now: datetime) -> Q:
