@@ -23,6 +23,7 @@ from apikeys.models.key import ApiKeyQuerySet
 from apikeys.models.silence import UNUSED, exempt_condition
 from apikeys.paging import COUNT_LIMIT, Column, changed_url, count_text
 from apikeys.proxies import parse_address
+from apikeys.widgets import QuickSelect
 
 TABS: Final = {
     "": "All",
@@ -137,9 +138,13 @@ class KeyFilter(ListFilter):
     environment = django_filters.ModelMultipleChoiceFilter(
         label="Environment", queryset=_ours(Environment), to_field_name="code", method="by_environment"
     )
-    owner = django_filters.ChoiceFilter(label="Owner", method="by_owner")
+    owner = django_filters.ChoiceFilter(label="Owner", method="by_owner", widget=QuickSelect)
     scope = django_filters.ModelChoiceFilter(
-        label="Scope", queryset=_ours(Scope), to_field_name="name", field_name="scopes"
+        label="Scope",
+        queryset=_ours(Scope),
+        to_field_name="name",
+        field_name="scopes",
+        widget=QuickSelect,
     )
     expires = django_filters.ChoiceFilter(label="Expires", choices=EXPIRY_CHOICES, method="by_expiry")
     created = django_filters.ChoiceFilter(label="Created", choices=CREATED_CHOICES, method="by_age")
@@ -274,7 +279,10 @@ class KeyFilter(ListFilter):
         rows = self.qs.annotate(sort_order=expression)
         if name == "last_used":
             rows = rows.with_activity()
-        return [rows.usable(self.now), rows.dead(self.now)], [
+        usable = rows.usable(self.now)
+        if name == "expires":
+            usable = usable.filter(GreaterThan(expression, self.now))
+        return [usable, rows.dead(self.now)], [
             Column("sort_order", kind, descending),
             Column("id", int, descending),
         ]

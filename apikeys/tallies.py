@@ -70,6 +70,6 @@ def _count_together(keys: ApiKeyQuerySet, now: datetime) -> dict[str, int]:
         "unused": usable & unused_condition(now, settings.UNUSED_AFTER_DAYS),
     }
     flags = {f"is_{tab}": Case(When(condition, then=Value(1))) for tab, condition in conditions.items()}
-    first = keys.order_by().annotate(**flags).values("pk", *flags)[: COUNT_LIMIT + 1]
+    first = keys.order_by(*_NEWEST).annotate(**flags).values("pk", *flags)[: COUNT_LIMIT + 1]
     counts = first.aggregate(total=Count("pk"), **{tab: Count(f"is_{tab}") for tab in conditions})
     return {"": counts.pop("total"), **counts}
