@@ -20,7 +20,7 @@ from apikeys.key_secret import PUBLIC_ID_LENGTH
 from apikeys.models import ApiKey, AuditAction, AuditEntry, Environment, Organization, Scope, Silence, Status
 from apikeys.models.extremes import EARLIEST, OrEarliest, OrLatest
 from apikeys.models.key import ApiKeyQuerySet
-from apikeys.models.silence import UNUSED, exempt_condition
+from apikeys.models.silence import UNUSED, not_exempt_condition
 from apikeys.paging import COUNT_LIMIT, Column, changed_url, count_text
 from apikeys.proxies import parse_address
 from apikeys.widgets import QuickSelect
@@ -238,7 +238,7 @@ class KeyFilter(ListFilter):
         """Keep the keys whose silence means what was asked."""
         if value == EXEMPT:
             return keys.exempted(self.now)
-        return keys.with_silence(Silence(value), now=self.now).exclude(exempt_condition(self.now))
+        return keys.with_silence(Silence(value), now=self.now).filter(not_exempt_condition(self.now))
 
     def by_last_refusal(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
         """Keep the keys of which a request was refused, of any reason, when asked."""

@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 class QuickSelect(forms.Select):
     """A list to choose from, the same as Django's, which renders two templates for each of hundreds of options."""
 
-    def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
+    def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:  # noqa: ARG002 - as Django calls it
         """Draw it."""
         widget = self.get_context(name, value, attrs)["widget"]
         options = format_html_join(

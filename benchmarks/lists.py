@@ -25,12 +25,14 @@ sys.path.insert(0, str(ROOT))
 
 from tqdm import tqdm  # noqa: E402
 
+from benchmarks.grown import sqlite  # noqa: E402
 from benchmarks.grown.database import prepare, serve  # noqa: E402
 from benchmarks.grown.lists import NEWEST, USABLE, Case, cases  # noqa: E402
 from benchmarks.grown.worker_process import Worker, collect_static  # noqa: E402
 from tests.postgresql import PostgreSQL  # noqa: E402
 
 SMALL: Final = 1000
+SQLITE_SIZE: Final = (10_000, 1_000_000)
 GROWTH_GOAL: Final = 1.3
 FLOOR_GOAL: Final = 2.5
 LIST: Final = "/grown/keys/"
@@ -46,13 +48,16 @@ ADMIN: Final = {
 def main() -> int:
     """Measure and print."""
     options = parse()
-    prepare(
-        {"lists_small": (SMALL, SMALL * 30), "lists_large": (options.keys, options.events)},
-        fresh=options.fresh,
-    )
+    sizes = {"lists_small": (SMALL, SMALL * 30), "lists_large": (options.keys, options.events)}
+    if options.sqlite:
+        sizes = {"lists_sqlite": SQLITE_SIZE}
+    prepare(sizes, fresh=options.fresh)
     server = serve(durable=False)
     try:
-        report(measure(server, options), server.version, options)
+        if options.sqlite:
+            report_sqlite(measure_sqlite(server, options))
+        else:
+            report(measure(server, options), server.version, options)
     finally:
         server.stop()
     return 0
@@ -65,6 +70,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--events", type=int, default=30_000_000, help="events of the large database")
     parser.add_argument("--runs", type=int, default=7, help="how often each page is opened (default: 7)")
     parser.add_argument("--only", default="", metavar="TEXT", help="only the pages with this in their name or group")
+    parser.add_argument("--sqlite", action="store_true", help="open every page on SQLite, with 10,000 keys, instead")
     parser.add_argument("--fresh", action="store_true", help="make the databases anew")
     return parser.parse_args()
 
@@ -163,6 +169,39 @@ def measure_admin(admin: Worker, pages: dict[str, Any], ours: Worker, options: a
         }
     admin.stop()
     return found
+
+
+def measure_sqlite(server: PostgreSQL, options: argparse.Namespace) -> dict[str, float]:
+    """Return how long every page takes on SQLite (ms), the list's and all others."""
+    with server.connect("lists_sqlite") as connection:
+        keys = connection.execute(
+            "SELECT k.public_id FROM apikeys_busiestkey b JOIN apikeys_apikey k ON k.id = b.key_id"
+            " WHERE b.kind = 'busiest' AND b.days = 90 AND b.rank IN (1, 100) ORDER BY b.rank"
+        ).fetchall()
+    collect_static()
+    worker = Worker(sqlite.copy(server, "lists_sqlite"))
+    paths = {case.name: f"{LIST}?{case.query}" for case in cases()}
+    for name, (public_id,) in zip(("busiest key", "100th busiest key"), keys, strict=True):
+        spans = ("24h", "7d", "30d", "90d", "13m")
+        paths |= {f"{name}, {span}": f"{LIST}{public_id}?range={span}" for span in spans}
+        paths |= {f"{name}, {page}": f"{LIST}{public_id}/{page}" for page in ("revoke", "edit", "requests")}
+    paths |= {page or "overview": f"/grown/{page}" for page in ("", "audit/", "members/", "scopes/", "settings/")}
+    found = {}
+    for name, path in tqdm(paths.items(), unit=" pages", disable=None, leave=False):
+        if options.only in name:
+            samples = [worker.ask("page", path)["ms"] for _ in range(options.runs + 1)]
+            found[name] = round(statistics.median(samples[1:]), 1)
+    worker.stop()
+    return found
+
+
+def report_sqlite(found: dict[str, float]) -> None:
+    """Print the times, and JSON last."""
+    keys, events = SQLITE_SIZE
+    print(f"SQLite, {keys:,} keys and {events:,} events, medians in milliseconds")
+    for name, one in found.items():
+        print(f"  {name:32}{one:>8.1f}")
+    print(json.dumps({"sqlite": found}))
 
 
 def report(found: dict[str, Any], version: str, options: argparse.Namespace) -> None:

@@ -98,11 +98,11 @@ def key_page(server: PostgreSQL, options: argparse.Namespace) -> dict[str, Any]:
     spans = ("", "?range=24h", "?range=7d", "?range=30d", "?range=90d", "?range=13m")
     for span in spans:
         for public_id in (busiest, idle):
-            worker.ask("page", f"/grown/keys/{public_id}/{span}")
+            worker.ask("page", f"/grown/keys/{public_id}{span}")
     for _ in tqdm(range(options.runs), unit=" runs", disable=None, leave=False):
         for span in spans:
             for name, public_id in (("busiest", busiest), ("idle", idle)):
-                samples.setdefault(f"{name}{span}", []).append(worker.ask("page", f"/grown/keys/{public_id}/{span}"))
+                samples.setdefault(f"{name}{span}", []).append(worker.ask("page", f"/grown/keys/{public_id}{span}"))
     worker.stop()
     medians = {name: statistics.median(one["ms"] for one in taken) for name, taken in samples.items()}
     statements = {name: taken[-1]["statements"] for name, taken in samples.items()}

@@ -31,6 +31,7 @@ from apikeys.models.silence import (
     KeySilence,
     Silence,
     exempt_condition,
+    not_exempt_condition,
     quiet_since,
     recording_since,
     silence_conditions,
@@ -269,7 +270,7 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         kinds = models.Case(
             *(models.When(condition, then=models.Value(kind)) for kind, condition in conditions.items())
         )
-        silent = self.with_silence(*Silence, now=now).exclude(exempt_condition(now)).annotate(kind=kinds).order_by()
+        silent = self.with_silence(*Silence, now=now).filter(not_exempt_condition(now)).annotate(kind=kinds).order_by()
         counts = {kind.value: models.Count("kind", filter=models.Q(kind=kind)) for kind in Silence}
         found = silent.values("kind")[:most].aggregate(**counts)
         return {kind: found[kind.value] for kind in Silence}

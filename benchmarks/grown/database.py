@@ -46,6 +46,9 @@ def prepare(sizes: dict[str, tuple[int, int]], *, fresh: bool = False) -> None:
         for name, (keys, events) in sizes.items():
             if fresh or not _is_made(server, name, keys, events):
                 _make(server, name, keys, events)
+            else:
+                # It may be from before a change of the tables.
+                _run(server, name, "manage.py", "migrate", "--verbosity=0")
     finally:
         server.stop()
 
@@ -80,6 +83,9 @@ def _make(server: PostgreSQL, name: str, keys: int, events: int) -> None:
     with server.connect() as connection:
         connection.execute(f'DROP DATABASE IF EXISTS "{name}"')
         connection.execute(f'CREATE DATABASE "{name}"')
-    command = [sys.executable, str(Path(__file__).with_name("make.py")), f"--keys={keys}", f"--events={events}"]
+    _run(server, name, str(Path(__file__).with_name("make.py")), f"--keys={keys}", f"--events={events}")
+
+
+def _run(server: PostgreSQL, name: str, *command: str) -> None:
     environment = os.environ | {"DATABASE_URL": server.url(name) + "?sslmode=disable", "DEBUG": "false"}
-    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+    subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, check=True)
