@@ -24,7 +24,8 @@ _ORDERS: Final[dict[str, tuple[OrderBy, OrderBy]]] = {
     "expiring": (OrLatest("expires_at").asc(), F("id").asc()),
     "soon": (OrLatest("expires_at").asc(), F("id").asc()),
     "expired": (OrLatest("expires_at").desc(), F("id").desc()),
-    "unused": (OrEarliest("activity__last_used_at").desc(), F("activity__key_id").desc()),
+    # Those that were never used are the first, and most of them count.
+    "unused": (OrEarliest("activity__last_used_at").asc(), F("activity__key_id").asc()),
 }
 
 
@@ -70,6 +71,6 @@ def _count_together(keys: ApiKeyQuerySet, now: datetime) -> dict[str, int]:
         "unused": usable & unused_condition(now, settings.UNUSED_AFTER_DAYS),
     }
     flags = {f"is_{tab}": Case(When(condition, then=Value(1))) for tab, condition in conditions.items()}
-    first = keys.order_by(*_NEWEST).annotate(**flags).values("pk", *flags)[: COUNT_LIMIT + 1]
+    first = keys.with_activity().order_by(*_NEWEST).annotate(**flags).values("pk", *flags)[: COUNT_LIMIT + 1]
     counts = first.aggregate(total=Count("pk"), **{tab: Count(f"is_{tab}") for tab in conditions})
     return {"": counts.pop("total"), **counts}

@@ -270,7 +270,9 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         kinds = models.Case(
             *(models.When(condition, then=models.Value(kind)) for kind, condition in conditions.items())
         )
-        silent = self.with_silence(*Silence, now=now).filter(not_exempt_condition(now)).annotate(kind=kinds).order_by()
+        silent = self.with_silence(*Silence, now=now).filter(not_exempt_condition(now)).annotate(kind=kinds)
+        # By the index that finds silent keys fastest: those that were never used first.
+        silent = silent.order_by(OrEarliest("activity__last_used_at"), "activity__key_id")
         counts = {kind.value: models.Count("kind", filter=models.Q(kind=kind)) for kind in Silence}
         found = silent.values("kind")[:most].aggregate(**counts)
         return {kind: found[kind.value] for kind in Silence}

@@ -149,6 +149,8 @@ class Opener:
 
         member = Member.objects.get(user__email=ADMIN, organization__slug=SLUG)
         listing = KeyFilter(query, member.organization.keys.for_list(), request=SimpleNamespace(member=member))
+        if not listing.is_valid():
+            raise RuntimeError(f"The list refuses {query.urlencode()}: {listing.errors}")
         parts, order = listing.ordered()
         keys = take_page(parts, order, query.get("after", "")).rows
         _with_usage(keys)
