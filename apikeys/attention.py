@@ -180,4 +180,4 @@ def matters(keys: ApiKeyQuerySet, now: datetime) -> Iterator[Matter]:
         told = not count.endswith("+") and count in {counts[held] for held in group.holds}
         if count != "0" and not told:
             named = chosen.annotate(moment=F(group.moment)).order_by(group.order)
-            yield Matter(group, count, list(named.values("name", "public_id", "moment")[:NAMED]))
+            yield Matter(group, count, [dict(row) for row in named.values("name", "public_id", "moment")[:NAMED]])

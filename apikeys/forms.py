@@ -347,8 +347,8 @@ class NarrowForm(forms.Form):
         lost = self.evidence.refused_without(found.get("scopes", ()))
         count = sum(scope.accepted for scope in lost)
         if count > found.get("refuses", 0):
-            self.data = self.data.copy()
-            self.data["refuses"] = str(count)
+            # Shown again with the new count, which the next press of the button confirms.
+            self.data = {**self.data, "refuses": str(count), "scopes": found.get("scopes", [])}
             told = ", ".join(f"{scope.name} ({scope.accepted:,})" for scope in lost)
             raise ValidationError(
                 f"In 90 days this would have refused {count:,} of {self.evidence.accepted:,} accepted requests: {told}."

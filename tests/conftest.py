@@ -12,7 +12,7 @@ from django.test import Client
 from django.test.utils import setup_databases, teardown_databases
 from pytest_django import DjangoDbBlocker
 
-from apikeys.models import Member, Organization, Role, User
+from apikeys.models import Member, Organization, Role, UsageWatermark, User
 from keyadmin.wsgi import application
 from tests.factories import make_member, make_organization, make_user
 from tests.verifier import Verifier
@@ -57,6 +57,8 @@ def django_db_setup(
     """Make the test database, for ``committed`` alone too: pytest-django's own does so only for marked tests."""
     with django_db_blocker.unblock():
         made = setup_databases(verbosity=0, interactive=False, aliases={"default"})
+        # As where tables were emptied: usage was recorded always. A test of its beginning says when that was.
+        UsageWatermark.objects.update(recording_since=None)
         connection.close()
     yield
     with django_db_blocker.unblock():

@@ -16,8 +16,6 @@ from apikeys.retention import events_kept_from, prune
 from tests.factories import make_event, make_events, make_key
 from tests.threads import run_together
 
-pytestmark = pytest.mark.django_db
-
 
 @pytest.fixture
 def key(organization):

@@ -70,6 +70,7 @@ BAD = {
     "no days": {"UNUSED_AFTER_DAYS": "0"},
     "too many days": {"UNUSED_AFTER_DAYS": "3651"},
     "days below nothing": {"UNUSED_AFTER_DAYS": "-5"},
+    "requests kept for less than a week": {"EVENT_RETENTION_DAYS": "6"},
     "a level that is none": {"LOG_LEVEL": "CHATTY"},
     "a log of another format": {"LOG_FORMAT": "xml"},
     "metrics for a name": {"METRICS_ALLOWED": "prometheus.example.com"},

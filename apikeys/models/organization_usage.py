@@ -266,8 +266,9 @@ class BusiestKeyQuerySet(models.QuerySet["BusiestKey"]):
         ranked = self.filter(organization_id=organization.pk, kind=kind, days=days).order_by("rank")
         keys = set(ranked.values_list("key_id", flat=True)[: 2 * most])
         raw = UsageEvent.objects.filter(Sources.of(since).raw_condition(), outcome__in=_OUTCOMES[kind])
-        newest = raw.filter(key_id__in=organization.keys.values("pk")).values_list("key_id")
-        keys |= {key for (key,) in newest.order_by(-models.Count("nonce"), "key_id")[:most]}
+        newest = raw.filter(key_id__in=organization.keys.values("pk")).values("key_id")
+        counted = newest.annotate(count=models.Count("nonce")).order_by("-count", "key_id")
+        keys |= set(counted.values_list("key_id", flat=True)[:most])
         found: list[tuple[int, int, int, int]] = []
         for key_id, counts in UsageHour.objects.totals(sorted(keys), since).items():
             number = sum(counts.get(outcome, 0) for outcome in _OUTCOMES[kind])

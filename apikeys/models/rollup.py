@@ -26,7 +26,7 @@ from apikeys.models.series import UsageSeries, edges, floor_day, make_series
 from apikeys.models.usage import DAY, Outcome, UsageEvent, UsageEventQuerySet, outcomes
 from apikeys.models.watermark import Sources
 
-# A value is new when nobody saw it for so long before the last 24 hours.
+# A caller is new when nobody saw it for so long before the last 24 hours.
 KNOWN_FOR = 90 * DAY
 # So many values of raw events are told apart; the others are counted together.
 MAX_RAW_VALUES = 1000
@@ -171,7 +171,7 @@ def dimensions() -> list[tuple[str, str]]:
 class UsageValue:
     """One caller, scope or endpoint of a key, and its requests. ``share`` is its part of all of the key's requests.
 
-    ``is_new``: first seen in the last 24 hours, and not in the 90 days before.
+    ``is_new``: a caller first seen in the last 24 hours, and not in the 90 days before.
     """
 
     value: str
@@ -244,7 +244,7 @@ class UsageDayQuerySet(models.QuerySet["UsageDay"]):
         total = sum(value.count for value in found.values())
         rest = found.pop(OTHERS, None)
         ordered = sorted(found.values(), key=lambda value: (-value.count, value.value))
-        new = self._new(key, dimension, ordered[:most])
+        new = self._new(key, ordered[:most]) if dimension == Dimension.CALLER else set()
         shown = [replace(one, share=one.count / total, is_new=one.value in new) for one in ordered[:most]]
         others_count = total - sum(one.count for one in shown)
         return UsageValues(shown, len(ordered) - len(shown), others_count, total, is_bounded=rest is not None)
@@ -280,9 +280,9 @@ class UsageDayQuerySet(models.QuerySet["UsageDay"]):
         counts = {"accepted": accepted, "refused": Count("nonce") - accepted}
         ends = {"first_at": Min("at"), "last_at": Max("at")}
         values = raw.annotate(value=RawSQL(value_sql(dimension), [])).values("value")  # noqa: S611 - of constants
-        ordered = values.annotate(**counts, **ends).order_by(-Count("nonce"), "value")
+        ordered = values.annotate(**counts, **ends, count=Count("nonce")).order_by("-count", "value")
         busiest: Iterable[Any] = ordered[: MAX_RAW_VALUES + 1]
-        rows = [UsageValue(**row) for row in busiest]
+        rows = [UsageValue(**{name: row[name] for name in ("value", *counts, *ends)}) for row in busiest]
         yield from rows[:MAX_RAW_VALUES]
         if len(rows) > MAX_RAW_VALUES:
             whole: dict[str, Any] = raw.aggregate(**counts, **ends)
@@ -294,18 +294,18 @@ class UsageDayQuerySet(models.QuerySet["UsageDay"]):
                 refused=every.refused - sum(one.refused for one in shown),
             )
 
-    def _new(self, key: ApiKey, dimension: Dimension, values: Sequence[UsageValue]) -> set[str]:
-        """Return which of some values nobody saw from 91 days to 24 hours ago."""
+    def _new(self, key: ApiKey, values: Sequence[UsageValue]) -> set[str]:
+        """Return which of some callers nobody saw from 91 days to 24 hours ago."""
         day_ago = timezone.now() - DAY
         wanted = [one.value for one in values if one.first_at >= day_ago]
         if not wanted:
             return set()
-        days = self.filter(key_id=key.pk, dimension=dimension, day__gte=(day_ago - KNOWN_FOR).date())
+        days = self.filter(key_id=key.pk, dimension=Dimension.CALLER, day__gte=(day_ago - KNOWN_FOR).date())
         known = set(days.filter(value__in=wanted, first_at__lt=day_ago).values_list("value", flat=True))
         unrolled = max(UsageWatermark.current() or day_ago - KNOWN_FOR, day_ago - KNOWN_FOR)
         if unrolled < day_ago:
             raw = UsageEvent.objects.of(key).filter(at__gte=unrolled, at__lt=day_ago)
-            known |= {one.value for one in self._counted_raw(raw, dimension)}
+            known |= {one.value for one in self._counted_raw(raw, Dimension.CALLER)}
         return set(wanted) - known
 
 

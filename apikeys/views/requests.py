@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from django.http import HttpResponse
+from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.views.decorators.http import require_safe
@@ -31,14 +31,14 @@ def key_requests(request: MemberRequest, public_id: str) -> HttpResponse:
     if key_secret.holds_key(request.GET.get("caller", "")):
         return redirect(changed_url(request.path, request.GET, caller=None))
     form = RequestFilterForm(request.GET, recorded_since=UsageWatermark.read().recording_since)
-    context = {"key": key, **requests_context(key, form), **retired_context(key)}
+    context = {"key": key, **requests_context(key, form, request.GET), **retired_context(key)}
     status = HTTPStatus.UNPROCESSABLE_ENTITY if context["request_faults"] else HTTPStatus.OK
     return page(request, "apikeys/key_requests.html", "keys", context, partial="key_requests", status=status)
 
 
-def requests_context(key: ApiKey, form: RequestFilterForm) -> dict[str, Any]:
-    """Return what the list of requests shows: what was asked for, and the way to older ones."""
-    cursor, found, faults = form.data.get("before", ""), RequestPage([]), []
+def requests_context(key: ApiKey, form: RequestFilterForm, query: QueryDict) -> dict[str, Any]:
+    """Return what the list of requests shows: what the query asked for, and the way to older ones."""
+    cursor, found, faults = query.get("before", ""), RequestPage([]), []
     if form.is_valid():
         try:
             found = take_requests(key, form.wanted, cursor)
@@ -50,12 +50,12 @@ def requests_context(key: ApiKey, form: RequestFilterForm) -> dict[str, Any]:
         "request_faults": [*form.faults, *faults],
         "requests": found,
         "looked_through": f"{LOOKED_THROUGH:,}",
-        "requests_url": changed_url(url, form.data, before=None),
-        "older_url": changed_url(url, form.data, before=found.cursor) if found.cursor else "",
-        "newest_url": changed_url(url, form.data, before=None) if cursor else "",
+        "requests_url": changed_url(url, query, before=None),
+        "older_url": changed_url(url, query, before=found.cursor) if found.cursor else "",
+        "newest_url": changed_url(url, query, before=None) if cursor else "",
         # What ended is not looked at again.
         "is_live": not cursor and not faults and form.is_open_ended,
-        "requests_export_query": form.data.urlencode(),
+        "requests_export_query": query.urlencode(),
     }
 
 

@@ -58,13 +58,15 @@ def key_detail(request: MemberRequest, public_id: str) -> HttpResponse:
     key = get_key(request, public_id)
     context = {"key": key, **_usage_context(request, key)}
     if not request.htmx:
+        # The filters of the list of requests are its own: it begins with the newest of all.
+        every = QueryDict()
         habit = Habit.of(key)
         context |= {
             "habit": habit,
             "week": habit.week(timezone.get_current_timezone()),
             "scopes": ScopeEvidence.of(key),
             "history": AuditEntry.objects.filter(key_id=key.pk)[:HISTORY_SHOWN],
-            **requests_context(key, RequestFilterForm(QueryDict())),
+            **requests_context(key, RequestFilterForm(every), every),
             **retired_context(key),
         }
     status = HTTPStatus.UNPROCESSABLE_ENTITY if context["range_form"].errors else HTTPStatus.OK

@@ -107,7 +107,7 @@ def test_exempt_keys_are_listed_when_asked_for_with_the_end_of_their_exemption(q
     assert ran.err.endswith("Silent, but not flagged: 1 seasonal.\n")
     table = run("flag_keys", "--include-exempt").out.splitlines()
     assert table[2].endswith("LAST USED   EXPIRES     KIND        SILENT  USUAL GAP")
-    rows = {row[40:74].strip(): row[118:] for row in table[3:]}
+    rows = {row[table[2].index("NAME") :][:34].strip(): row[table[2].index("KIND") :] for row in table[3:]}
     assert rows == {
         "slow and stopped": "dormant      140 d       92 d",
         "stopped": "dormant      100 d",

@@ -27,7 +27,7 @@ def test_running_it_again_changes_nothing(organization):
     first = run("roll_up_usage", "--json")
     again = run("roll_up_usage", "--json")
     assert first.json["hours"] == 1
-    assert again.json == {"hours": 0, "rolled_up_until": first.json["rolled_up_until"]}
+    assert again.json == {"hours": 0, "partitions": 0, "rolled_up_until": first.json["rolled_up_until"]}
     assert UsageHour.objects.get(key_id=key.pk).count == 1
 
 

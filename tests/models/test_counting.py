@@ -1,5 +1,6 @@
 """Roll-ups say what the raw events say: always, whatever comes late, and whenever they are made."""
 
+import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -99,16 +100,17 @@ def test_a_million_callers_are_bounded_and_the_sum_is_right(key):
     busy = [
         UsageEvent(key_id=key.pk, at=start + hour * HOUR, outcome=Outcome.VALID, address="192.0.2.1")
         for hour in range(3)
+        for _ in range(2)
     ]
     UsageEvent.objects.bulk_create(events + busy)
     before = UsageDay.objects.usage_of(key, "caller", start.date(), most=1)
-    assert (before.values[0].address, before.values[0].count, before.total) == ("192.0.2.1", 3, len(events) + 3)
+    assert (before.values[0].address, before.values[0].count, before.total) == ("192.0.2.1", 6, len(events) + 6)
     assert before.others == len(events)
     roll_up()
     rows = UsageDay.objects.filter(key_id=key.pk, dimension="caller")
     assert rows.count() == MOST_KEPT + 1
     after = UsageDay.objects.usage_of(key, "caller", start.date(), most=1)
-    assert (after.values[0].address, after.values[0].count, after.total) == ("192.0.2.1", 3, len(events) + 3)
+    assert (after.values[0].address, after.values[0].count, after.total) == ("192.0.2.1", 6, len(events) + 6)
     assert after.others_count == before.others_count == len(events)
     assert after.is_bounded
     assert UsageDay.objects.caller_counts([key.pk], start.date()) == {key.pk: MOST_KEPT}
@@ -303,15 +305,6 @@ def test_thirteen_months_end_with_the_running_one():
     assert len(steps) == 14
 
 
-def test_the_week_of_a_key_in_its_owners_zone(key):
-    monday = datetime(2026, 11, 16, 23, 30, tzinfo=UTC)
-    make_event(key, at=monday)
-    make_event(key, at=monday, outcome=Outcome.PAUSED)
-    week = UsageHour.objects.weekly(key, monday - DAY, ZoneInfo("Europe/Berlin"))
-    assert week[1][0] == 1
-    assert sum(map(sum, week)) == 1
-
-
 # Whatever happens
 
 ACTION = st.one_of(
@@ -400,20 +393,22 @@ def _check_organization(organization, keys, events, first):
     assert series.total == sum(accepted.values()) + sum(refused.values())
 
 
-def test_an_hour_is_counted_by_its_index_and_not_by_reading_every_event(key):
+def test_an_hour_is_counted_without_reading_every_event(key):
     make_event(key, at=at_hour(3))
+    since, until = (connection.ops.adapt_datetimefield_value(at_hour(hours, 0)) for hours in (3, 2))
+    explain = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
     with connection.cursor() as cursor:
-        explain = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
-        since, until = (connection.ops.adapt_datetimefield_value(at_hour(hours, 0)) for hours in (3, 2))
-        if connection.vendor == "postgresql":
-            cursor.execute("SET LOCAL enable_seqscan = off")
         cursor.execute(
             f"{explain} SELECT key_id, outcome, COUNT(*) FROM apikeys_usageevent "
             "WHERE at >= %s AND at < %s GROUP BY 1, 2",
             [since, until],
         )
         plan = "\n".join(str(row) for row in cursor.fetchall())
-    assert "event_by_time" in plan or "at_idx" in plan
+    if connection.vendor == "sqlite":
+        assert "event_by_time" in plan
+    else:
+        # Of all partitions, the one of its day. Which index of it is best depends on how much it holds.
+        assert len(set(re.findall(r"apikeys_usageevent_(\d{8}|default)", plan))) == 1
 
 
 def test_an_environment_of_ones_own_is_counted(organization):

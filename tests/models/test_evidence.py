@@ -27,8 +27,9 @@ def settle(request):
 
 
 def events(key, count, ago, outcome=Outcome.VALID, **values):
+    last = timezone.now() - ago
     for number in range(count):
-        make_event(key, at=timezone.now() - ago - timedelta(seconds=number), outcome=outcome, **values)
+        make_event(key, at=last - timedelta(seconds=number), outcome=outcome, **values)
 
 
 def test_evidence_counts_exactly_what_was_accepted(key, settle):

@@ -39,7 +39,7 @@ def test_the_confirmation_shows_each_key_and_what_uses_it(organization, client):
     address = url("key_bulk_revoke", organization, key=[first.public_id, second.public_id])
     response = client.get(address)
     assert is_whole_page(response)
-    shown = {row["key"].name: row["evidence"].week for row in response.context["rows"]}
+    shown = {row["key"].name: row["recent"].week for row in response.context["rows"]}
     assert shown == {"first": 0, "second": 1}
     assert is_partial(client.get(address, headers=HTMX))
     assert snapshot() == before

@@ -136,7 +136,8 @@ def test_it_marks_what_happened_to_the_key(organization, visit):
     revoked = make_revoked_key(organization).key
     assert [mark.words for mark in visit(revoked).context["marks"]] == ["Issued", "Revoked"]
     assert "mark-end" in visit(revoked).text
-    assert [mark.words for mark in visit(make_expired_key(organization).key).context["marks"]] == ["Issued", "Expired"]
+    expired = {mark.words for mark in visit(make_expired_key(organization).key).context["marks"]}
+    assert expired == {"Issued", "Expired"}
 
 
 def test_what_was_not_measured_is_said(organization, visit):
@@ -157,7 +158,7 @@ def test_callers_are_told_apart_by_address_network_or_agent(organization, visit)
     make_event(key, address="2001:db8::1", user_agent="b/2", outcome=Outcome.RATE_LIMITED, ago=timedelta(days=2))
     by_address = visit(key).context["callers"]
     assert {caller.name: (caller.accepted, caller.refused) for caller in by_address.shown}["203.0.113.1"] == (1, 0)
-    assert [caller.is_new for caller in by_address.shown] == [True, True, True, False]
+    assert {caller.name for caller in by_address.shown if caller.is_new} == {f"203.0.113.{n}" for n in range(3)}
     by_network = visit(key, callers="network").context["callers"]
     assert [(one.name, one.detail, one.count, one.share) for one in by_network.shown] == [
         ("203.0.113.0/24", "3 addresses", 3, 0.75),
@@ -336,7 +337,7 @@ def test_it_asks_the_database_few_questions_and_the_same_however_much_happened(o
     with CaptureQueriesContext(connection) as few:
         visit(key)
     for number in range(30):
-        make_event(key, ago=timedelta(hours=number), address=f"192.0.2.{number}", scope=f"s{number}:read")
+        make_event(key, ago=timedelta(hours=number), address=f"192.0.2.{number}", path=f"/{number}")
         key.pause(by=BY)
         key.resume(by=BY)
     list(UsageHour.objects.roll_up())

@@ -192,8 +192,9 @@ def test_a_form_sent_again_after_somebody_ended_it_says_so(key, exempt):
 @pytest.mark.parametrize("make", [make_revoked_key, make_expired_key])
 def test_a_dead_key_cannot_be_exempted(organization, operator, exempt, client_of, make):
     key = make(organization).key
+    client = client_of(operator)
     before = snapshot()
-    for response in (exempt(key), client_of(operator).get(url("key_exempt", organization, key.public_id))):
+    for response in (exempt(key), client.get(url("key_exempt", organization, key.public_id))):
         assert response["Location"] == key.get_absolute_url()
         assert any("cannot be exempted" in message for message in messages_of(response))
     assert exempt(key, HTMX)["HX-Redirect"] == key.get_absolute_url()

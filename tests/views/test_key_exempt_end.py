@@ -87,8 +87,9 @@ def test_without_one_that_runs_there_is_nothing_to_end(organization, client, key
 
 def test_a_viewer_may_not_end_it(organization, viewer, key, client_of):
     make_exemption(key)
+    client = client_of(viewer)
     before = snapshot()
-    assert client_of(viewer).post(url("key_exempt_end", organization, key.public_id)).status_code == 403
+    assert client.post(url("key_exempt_end", organization, key.public_id)).status_code == 403
     assert snapshot() == before
 
 

@@ -142,6 +142,7 @@ ALIVE = {"plain", "owned", "refunds", "europe", "paused", "old and never used", 
 ENDING = {f"ends in {days} days" for days in (5, 20, 50, 70)}
 USED = {"used today", "used 5 days ago", "used 40 days ago", "used long ago", "quarterly"}
 DEAD = {"ended", "revoked"}
+OLD = {"old and never used", "only refused", "standby"}
 FILTERS = {
     "everything": ({}, ALIVE | ENDING | USED | DEAD),
     "active": ({"status": "active"}, (ALIVE | ENDING | USED) - {"paused"}),
@@ -170,10 +171,10 @@ FILTERS = {
     "used over a month ago": ({"last_used": "30+"}, {"used 40 days ago", "used long ago", "quarterly"}),
     "used over a quarter ago": ({"last_used": "90+"}, {"used long ago", "quarterly"}),
     "never used": ({"last_used": "never"}, ALIVE | ENDING | DEAD),
-    "created this month": ({"created": "0-30"}, (ALIVE | ENDING | DEAD) - {"old and never used", "only refused"}),
+    "created this month": ({"created": "0-30"}, (ALIVE | ENDING | DEAD) - OLD),
     "created last quarter": ({"created": "30-90"}, set()),
-    "created this year": ({"created": "90-365"}, USED | {"old and never used", "only refused"}),
-    "created long ago": ({"created": "365+"}, set()),
+    "created this year": ({"created": "90-365"}, (USED | OLD) - {"quarterly"}),
+    "created long ago": ({"created": "365+"}, {"quarterly"}),
     "refused today": ({"refused": "1"}, {"only refused"}),
     "a closed account": ({"owner": "closed"}, set()),
     "a part of a name": ({"q": "REFUND"}, {"refunds"}),

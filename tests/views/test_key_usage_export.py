@@ -129,15 +129,16 @@ def test_a_table_or_format_that_does_not_exist_is_not_there_and_records_nothing(
     assert snapshot() == before
 
 
-@pytest.mark.parametrize(("table", "page"), [("outcomes", "key_detail"), ("requests", "key_requests")])
+@pytest.mark.parametrize(("table", "shown_by"), [("outcomes", "key_detail"), ("requests", "key_requests")])
 def test_a_range_that_cannot_be_shown_leads_to_the_page_that_says_so(
-    organization, viewer, client_of, key, export, table, page
+    organization, viewer, client_of, key, export, table, shown_by
 ):
     UsageWatermark.objects.update_or_create(pk=1, defaults={"recording_since": day(2026, 1, 1)})
+    client = client_of(viewer)
     before = snapshot()
     response = export(table, since="2026-10-05", until="2026-10-01")
-    assert response["Location"].startswith(url(page, organization, key.public_id))
-    assert client_of(viewer).get(response["Location"]).status_code == 422
+    assert response["Location"].startswith(url(shown_by, organization, key.public_id))
+    assert client.get(response["Location"]).status_code == 422
     assert snapshot() == before
 
 
