@@ -62,6 +62,7 @@ def main() -> None:
     progress.set_description("rhythms, ranks")
     settle(until, since)
     progress.update()
+    check_number(options.events)
     progress.set_description("vacuum")
     run("VACUUM (ANALYZE, FREEZE)")
     run(
@@ -74,6 +75,15 @@ def main() -> None:
     )
     progress.update()
     progress.close()
+
+
+def check_number(wanted: int) -> None:
+    """Refuse data that are not what was asked for. Hours of today that are not over are not counted yet."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT SUM(count) FROM apikeys_usagehour")
+        [(made,)] = cursor.fetchall()
+    if not 0.9 * wanted < made < 1.1 * wanted:
+        sys.exit(f"make: {wanted:,} events were asked for, and {made:,} are there.")
 
 
 def add_day(day: date, today: date, until: datetime) -> None:
