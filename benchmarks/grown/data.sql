@@ -9,7 +9,7 @@ INSERT INTO apikeys_user (password, email, name, is_active, date_joined, time_zo
         n %% 20 > 0, now() - interval '3 years', ''
     FROM generate_series(1, 60) n;
 INSERT INTO apikeys_organization (name, slug, key_prefix, created_at)
-    VALUES ('Benchmark', 'benchmark', 'ka', now() - interval '3 years');
+    VALUES ('Grown', 'grown', 'ka', now() - interval '3 years');
 INSERT INTO apikeys_environment (organization_id, code, name, kind)
     SELECT o.id, e.code, e.name, e.kind FROM apikeys_organization o, (VALUES
         ('prod', 'production', 'production'), ('stag', 'staging', 'staging'), ('dev', 'development', 'development'),
@@ -82,15 +82,12 @@ FROM (
         ended - interval '1 day' * power(10, 5.5 * random() - 3)) AS last_at
     FROM (SELECT *, LEAST(now(), revoked_at, expires_at) AS ended FROM apikeys_apikey) k
 ) k
-WHERE used < 0.88 OR refused < 0.02;
+WHERE used < 0.88 OR refused < 0.02
+ON CONFLICT (key_id) DO UPDATE SET first_used_at = excluded.first_used_at, last_used_at = excluded.last_used_at,
+    last_address = excluded.last_address, last_refused_at = excluded.last_refused_at;
 
--- Few keys are busy: two in a thousand at every hour, three in a hundred twice a day.
-INSERT INTO apikeys_usagehour (key_id, hour, outcome, count)
-SELECT a.key_id, date_trunc('hour', a.last_used_at) - interval '1 hour' * (step * place), 'valid', 1 + (random() * 40)::int
-FROM (SELECT key_id, last_used_at, CASE WHEN key_id %% 500 = 1 THEN 1 WHEN key_id %% 33 = 1 THEN 12 ELSE 97 END AS step
-    FROM apikeys_keyactivity WHERE last_used_at > now() - interval '30 days') a,
-    generate_series(0, CASE step WHEN 1 THEN 700 WHEN 12 THEN 60 ELSE 3 END) place;
-INSERT INTO apikeys_usagehour (key_id, hour, outcome, count)
-SELECT id, date_trunc('hour', revoked_at) + interval '1 day' * place, 'revoked', 12
-FROM apikeys_apikey, generate_series(1, 20) place WHERE revoked_at < now() - interval '21 days' AND id %% 10 = 3;
-INSERT INTO apikeys_usagewatermark (id, until) VALUES (1, date_trunc('hour', now())) ON CONFLICT DO NOTHING;
+-- One silent key in a hundred may be silent.
+INSERT INTO apikeys_keyexemption (key_id, owner_id, reason, until, changed_at, changed_by_label)
+SELECT k.id, o.members[1], 'Stands by', now() + interval '1 year', now(), 'person1@example.org'
+FROM apikeys_apikey k JOIN apikeys_keyactivity a ON a.key_id = k.id, chosen o
+WHERE k.id %% 100 = 1 AND a.last_used_at < now() - interval '90 days';
