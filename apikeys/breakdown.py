@@ -255,7 +255,7 @@ def keys_by_age(organization: Organization, now: datetime, statuses: list[Status
     ]
 
 
-def quietest(request: MemberRequest) -> tuple[QuerySet[ApiKey], list[Column]]:
+def quietest(request: MemberRequest) -> tuple[list[ApiKeyQuerySet], list[Column]]:
     """Return the active keys and their order as the list has them with QUIETEST: unused ones, then by use."""
     query = QueryDict(urlencode(QUIETEST))
     listing = KeyFilter(query, queryset=request.member.organization.keys.for_pages(), request=request)

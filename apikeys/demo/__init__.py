@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import transaction
 from django.utils import timezone
 
+from apikeys import partitions
 from apikeys.demo import halden, northwind
 from apikeys.demo.cast import HALDEN, HOUSES, NORTHWIND
 from apikeys.demo.history import History, make_people
 from apikeys.demo.plans import Plan
-from apikeys.demo.traffic import Clock, make_traffic, write
-from apikeys.models import ApiKey, KeyActivity, Organization, UsageEvent, UsageHour, UsageWatermark
-from apikeys.models.counting import count_organizations
+from apikeys.demo.traffic import Clock, make_traffic, write, write_days
+from apikeys.models import ApiKey, JobRun, KeyActivity, Organization, UsageEvent, UsageHour, UsageWatermark
+from apikeys.models.counting import recount_organizations
 
 PLANS = {NORTHWIND.slug: northwind.plans, HALDEN.slug: halden.plans}
 SIGN_IN_DAYS = 60
@@ -58,26 +59,41 @@ def seed(number: int, progress: Progress = iter) -> Seeded:
             work += zip(plans, history.make_keys(plans), strict=True)
             history.sign_ins(SIGN_IN_DAYS)
         entries = sum(history.write_audit_log() for history in histories)
-        return Seeded(len(work), _requests(rng, now, progress(work)), entries)
+        total = _requests(rng, now, progress(work))
+        JobRun.objects.bulk_create(_runs(now))
+        return Seeded(len(work), total, entries)
+
+
+def _runs(now: datetime) -> Iterator[JobRun]:
+    """Yield the newest run of each scheduled command, as if a scheduler had been at work until now."""
+    for job, minutes, done in (
+        ("prune_usage", 500, "Removed the requests of 1 day."),
+        ("flag_keys", 380, "Found keys that are unused or near their end."),
+        ("roll_up_usage", 1, "Rolled up usage."),
+        ("check_recording", 3, "Recording works."),
+    ):
+        at = now - timedelta(minutes=minutes)
+        yield JobRun(job=job, started_at=at, finished_at=at + timedelta(seconds=2), done=done)
 
 
 def _requests(rng: random.Random, now: datetime, work: Iterable[tuple[Plan, ApiKey]]) -> int:
     clock = Clock(now)
+    partitions.make(clock.raw_from.date())
     activities: list[KeyActivity] = []
     total = 0
     for plan, key in work:
         traffic = make_traffic(rng, clock, plan, key)
         write(traffic)
+        write_days(key, traffic)
         activities += [traffic.activity] if traffic.activity else []
         total += len(traffic.events) + sum(row.requests for row in traffic.hours)
     fields = ["first_used_at", "last_used_at", "last_refused_at", "last_address"]
     KeyActivity.objects.bulk_update(activities, fields, batch_size=500)
     # The older hours are counted already; the newer ones are counted from their events, as in earnest.
     mark = UsageWatermark.locked()
-    mark.recording_since = clock.hours[0]
-    mark.save(update_fields=["recording_since"])
-    mark.move(clock.raw_from)
-    count_organizations(clock.hours[0], clock.raw_from)
+    mark.recording_since, mark.until, mark.raw_from = clock.recording_since, clock.raw_from, clock.raw_from
+    mark.save()
+    recount_organizations(clock.recording_since.date(), clock.raw_from.date())
     for _ in UsageHour.objects.roll_up(now):
         pass
     return total

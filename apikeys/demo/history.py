@@ -11,12 +11,13 @@ from django.db.models import F, Q
 
 from apikeys import key_secret
 from apikeys.demo.cast import PASSWORD, PEOPLE, House
-from apikeys.demo.plans import Plan
+from apikeys.demo.plans import Exemption, Plan
 from apikeys.models import (
     ApiKey,
     AuditAction,
     AuditEntry,
     Environment,
+    KeyExemption,
     KeyScope,
     KeyTerms,
     Member,
@@ -164,6 +165,8 @@ class History:
         creator = key.created_by_label
         self._enter(AuditAction.KEY_ISSUE, key.created_at, creator, key=key, changes=difference({}, key.facts()))
         self._enter(AuditAction.KEY_SHOW, key.created_at, creator, key=key)
+        if plan.exemption:
+            self._exempt(plan.exemption, key)
         if key.paused_at:
             self._enter(AuditAction.KEY_PAUSE, key.paused_at, creator, key=key)
         if key.revoked_at and plan.revoked:
@@ -172,6 +175,17 @@ class History:
             self._enter(AuditAction.KEY_REVOKE, key.revoked_at, key.revoked_by_label, key=key, reason=told)
         elif key.expires_at and plan.age > 400:
             self._extend(key)
+
+    def _exempt(self, terms: Exemption, key: ApiKey) -> None:
+        """Tell that a key may be silent, which somebody said some weeks ago."""
+        at, until = self.working_hours(33), self.now + timedelta(days=terms.days)
+        owner = self.members[terms.owner]
+        made = KeyExemption(key=key, owner=owner, reason=terms.reason, changed_at=at)
+        made.until = until.replace(hour=23, minute=59, second=59, microsecond=0)
+        made.changed_by, made.changed_by_label = owner.user, owner.user.email
+        made.save(force_insert=True)
+        changes = difference({}, made.facts())
+        self._enter(AuditAction.KEY_EXEMPT, at, owner.user.email, key=key, changes=changes)
 
     def _extend(self, key: ApiKey) -> None:
         """Tell that an old key was given another year, some weeks before it would have ended."""

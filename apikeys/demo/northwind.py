@@ -20,7 +20,7 @@ from apikeys.demo.northwind_names import (
     SITES,
     WAREHOUSES,
 )
-from apikeys.demo.plans import HOME, STRANGERS, Attempts, Plan, Revocation
+from apikeys.demo.plans import HOME, STRANGERS, Attempts, Exemption, Plan, Revocation
 from apikeys.models import Outcome, RateLimit, RevocationReason
 
 
@@ -28,6 +28,7 @@ def plans(rng: random.Random) -> list[Plan]:
     """Return all of them, in no order."""
     found = [
         *_special(),
+        *_now_and_then(),
         *_services(rng),
         *_warehouses(rng),
         *_shops(rng),
@@ -145,6 +146,34 @@ def _special() -> Iterator[Plan]:
     )
 
 
+def _now_and_then() -> Iterator[Plan]:
+    """Yield keys that are silent for long, each for another reason."""
+    told = "Runs when a quarter is closed. Kept in the vault of the finance systems."
+    for name, quiet, does in (
+        ("VAT return", 97, "Files the VAT return"),
+        ("Stocktake export", 118, "Exports stock levels for the stocktake"),
+        ("Quarterly price audit", 160, "Compares prices with those of a year ago"),
+    ):
+        yield Plan(
+            *(name, f"{does}. {told}", "prod", ("invoices:read", "inventory:read"), FINANCE, 600, "office"),
+            per_day=40,
+            addresses=("10.50.0.21",),
+            user_agent="ledger-close/4.2",
+            expires_in=220,
+            created_by=MARA,
+            quiet_since=quiet,
+            every=91,
+        )
+    spare = "Stands by in the second data centre. Kept in its vault, sealed."
+    for name, until in (("Standby order intake", 250), ("Standby till server", 20)):
+        yield Plan(
+            *(name, spare, "prod", ("orders:read", "orders:write"), TOMAS, 410),
+            expires_in=300,
+            created_by=MARA,
+            exemption=Exemption(MARA, "Takes over when the first data centre fails; tried out once a year", until),
+        )
+
+
 def _services(rng: random.Random) -> Iterator[Plan]:
     for number, (name, does, scopes, owner, rhythm, per_day) in enumerate(SERVICES):
         slug = name.lower().replace(" ", "-")
@@ -168,7 +197,8 @@ def _services(rng: random.Random) -> Iterator[Plan]:
             )
             if name in {"Order intake", "Mobile app backend"} and environment == "prod":
                 wrong = Attempts(Outcome.UNKNOWN, 6, 3.5, 0, "steady", STRANGERS[3:], "Go-http-client/1.1")
-                plan = replace(plan, attempts=(wrong,), limit=RateLimit(200, 1, 400))
+                moved = Attempts(Outcome.VALID, 160, 0.7, 0, "hourly", (f"10.21.{number}.5",), "", plan.scopes[0])
+                plan = replace(plan, attempts=(wrong, moved), limit=RateLimit(200, 1, 400))
             yield plan
 
 

@@ -10,6 +10,7 @@ from apikeys.models import Outcome, RateLimit, RevocationReason
 # Callers elsewhere, in the networks that RFC 5737 and RFC 3849 keep for examples.
 STRANGERS: Final = ("198.51.100.17", "198.51.100.203", "2001:db8:7::1c", "198.51.100.88", "2001:db8:91:4::2")
 HOME: Final = "198.51.100.140"
+BURST_DAYS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,20 @@ class Revocation:
 
 
 @dataclass(frozen=True, slots=True)
+class Exemption:
+    """Why a key may be silent, who answers for it, and for how many days to come."""
+
+    owner: str
+    reason: str
+    days: float
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """A key to be. Days are before now, for ``expires_in`` after it; ``per_day`` is its requests on a usual day."""
+    """A key to be. Days are before now, for ``expires_in`` after it; ``per_day`` is its requests on a usual day.
+
+    With ``every`` it works for BURST_DAYS only, and again after so many days; the last time was ``quiet_since``.
+    """
 
     name: str
     purpose: str
@@ -60,6 +73,8 @@ class Plan:
     paused: float | None = None
     revoked: Revocation | None = None
     replaces: str = ""
+    every: int = 0
+    exemption: Exemption | None = None
     attempts: tuple[Attempts, ...] = field(default=())
 
     @property

@@ -1,25 +1,32 @@
-"""Ninety days of requests: counts an hour for the older ones, every single one for the newest seven days."""
+"""Thirteen months of requests: counts for the older ones, every single one for the newest seven days."""
 
 from __future__ import annotations
 
 import math
 import random
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.db import connection
 from django.db.models import Model
 
 from apikeys.demo.cast import REQUESTS
-from apikeys.demo.plans import Attempts, Plan
+from apikeys.demo.plans import BURST_DAYS, Attempts, Plan
 from apikeys.demo.rhythm import PUNCTUAL, RHYTHMS, poisson
-from apikeys.models import ApiKey, KeyActivity, Outcome, UsageEvent, UsageHour
+from apikeys.models import ApiKey, Dimension, KeyActivity, Outcome, UsageDay, UsageEvent, UsageHour
+from apikeys.models.series import floor_day
 from apikeys.models.usage import DAY, HOUR, make_nonce
 
+# Of longer ago than this, the requests of a week are counted in one hour: its months are right, and seeding is quick.
 DAYS = 90
+KEPT_DAYS = 400
 RAW_DAYS = 7
+# How the requests of a counted hour are split among what they asked for; ids of things are long-tailed.
+_POPULAR = (0.7, 0.3)
+_WEEKDAY = 2
 
 
 class Clock:
@@ -30,10 +37,13 @@ class Clock:
         this_hour = now.replace(minute=0, second=0, microsecond=0)
         self.hours = [this_hour - HOUR * back for back in range(DAYS * 24, -1, -1)]
         # From here on every request has an event.
-        self.raw_from = this_hour - RAW_DAYS * DAY
+        self.raw_from = floor_day(this_hour - RAW_DAYS * DAY)
         self.weights = {
             name: [week[hour.weekday()][hour.hour] for hour in self.hours] for name, week in RHYTHMS.items()
         }
+        first = floor_day(self.hours[0])
+        self.recording_since = first - (KEPT_DAYS - DAYS) * DAY
+        self.days = [self.recording_since + DAY * number for number in range(KEPT_DAYS - DAYS)]
 
     def ago(self, days: float) -> datetime:
         """Return the instant so many days before now."""
@@ -63,12 +73,22 @@ class EventRow(NamedTuple):
     scope: str
 
 
+class DayCount(NamedTuple):
+    """The counts of a row of UsageDay."""
+
+    accepted: int
+    refused: int
+    first_at: datetime
+    last_at: datetime
+
+
 @dataclass(slots=True)
 class Traffic:
-    """What one key's requests leave behind."""
+    """What one key's requests leave behind; ``days`` are by dimension, day and value."""
 
     hours: list[HourRow] = field(default_factory=list)
     events: list[EventRow] = field(default_factory=list)
+    days: dict[tuple[Dimension, date, str], DayCount] = field(default_factory=dict)
     activity: KeyActivity | None = None
 
 
@@ -78,7 +98,13 @@ def write(traffic: Traffic) -> None:
     _insert(UsageEvent, EventRow._fields, traffic.events)
 
 
-def _insert(model: type[Model], columns: Sequence[str], rows: Sequence[HourRow] | Sequence[EventRow]) -> None:
+def write_days(key: ApiKey, traffic: Traffic) -> None:
+    """Insert the rows that tell callers, scopes and endpoints apart."""
+    columns = ("key_id", "dimension", "day", "value", *DayCount._fields)
+    _insert(UsageDay, columns, [(key.pk, str(where[0]), *where[1:], *counts) for where, counts in traffic.days.items()])
+
+
+def _insert(model: type[Model], columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
     quote = connection.ops.quote_name
     names, marks = ", ".join(map(quote, columns)), ", ".join(["%s"] * len(columns))
     with connection.cursor() as cursor:
@@ -124,6 +150,42 @@ def _add(
             traffic.events.extend(_events(rng, key, plan, attempts, moments))
         elif hour >= since and hour + HOUR <= until:
             traffic.hours.append(HourRow(key.pk, hour, attempts.outcome.value, count))
+            _tell_apart(traffic, plan, attempts, hour, count)
+
+
+def _tell_apart(traffic: Traffic, plan: Plan, attempts: Attempts, hour: datetime, count: int) -> None:
+    """Add the requests of a counted hour to its day, by caller, scope and endpoint."""
+    agent = attempts.user_agent or plan.user_agent
+    addresses = attempts.addresses or plan.addresses
+    scopes = (attempts.scope,) if attempts.scope else plan.scopes
+    parts: dict[tuple[Dimension, str], int] = defaultdict(int)
+    for number, part in _split(count, [1 / len(addresses)] * len(addresses)):
+        parts[Dimension.CALLER, f"{addresses[number]}\n{agent}"] += part
+    for number, part in _split(count, [1 / len(scopes)] * len(scopes)):
+        parts[Dimension.SCOPE, scopes[number]] += part
+        method, path = REQUESTS[scopes[number]]
+        for place, piece in _split(part, _POPULAR):
+            parts[Dimension.ENDPOINT, f"{method} {path.format(1001 + place)}"] += piece
+    is_accepted = attempts.outcome == Outcome.VALID
+    last = hour + HOUR - timedelta(seconds=1)
+    for (dimension, value), part in parts.items():
+        where = dimension, hour.date(), value
+        before = traffic.days.get(where, DayCount(0, 0, hour, last))
+        accepted, refused = (part, 0) if is_accepted else (0, part)
+        traffic.days[where] = DayCount(
+            before.accepted + accepted, before.refused + refused, before.first_at, max(before.last_at, last)
+        )
+
+
+def _split(count: int, shares: Sequence[float]) -> Iterator[tuple[int, int]]:
+    """Yield how much of a count each share gets, whole, and in all no more and no less; nothing is left out."""
+    given, upto = 0, 0.0
+    for number, share in enumerate(shares):
+        upto += share
+        part = (count if number == len(shares) - 1 else round(count * upto)) - given
+        given += part
+        if part:
+            yield number, part
 
 
 def _counts(
@@ -131,23 +193,43 @@ def _counts(
 ) -> Iterator[tuple[datetime, int]]:
     """Yield the hours in which something happens, with how often."""
     since, until = between
+    if since < clock.hours[0]:
+        yield from _counts_of_days(rng, clock, attempts, between, plan)
     last = len(clock.hours) - 1
     mood = 1.0
     for number, weight in enumerate(clock.weights[attempts.rhythm]):
         hour = clock.hours[number]
         if hour.hour == 0:
             mood = rng.uniform(0.85, 1.15)
-        if not weight or hour + HOUR <= since or hour > until:
+        if not weight or hour + HOUR <= since or hour > until or not _works(plan, clock, hour):
             continue
         if count := poisson(rng, attempts.per_day * weight * mood * _trend(plan, clock, hour, number / last)):
             yield hour, count
+
+
+def _counts_of_days(
+    rng: random.Random, clock: Clock, attempts: Attempts, between: tuple[datetime, datetime], plan: Plan
+) -> Iterator[tuple[datetime, int]]:
+    """Yield hours from before those that are told apart: one a week, or a day of what works now and then."""
+    weights = RHYTHMS[attempts.rhythm][_WEEKDAY]
+    busiest = HOUR * weights.index(max(weights))
+    for hour in (day + busiest for day in clock.days if plan.every or day.weekday() == _WEEKDAY):
+        if between[0] <= hour < between[1] and _works(plan, clock, hour):
+            mean = attempts.per_day * rng.uniform(0.85, 1.15) * _trend(plan, clock, hour, 0)
+            if count := poisson(rng, mean if plan.every else 7 * mean):
+                yield hour, count
+
+
+def _works(plan: Plan, clock: Clock, hour: datetime) -> bool:
+    """Say whether it is one of the days on which something that works now and then does."""
+    return not plan.every or (clock.ago(plan.quiet_since) - hour).days % plan.every < BURST_DAYS
 
 
 def _trend(plan: Plan, clock: Clock, hour: datetime, passed: float) -> float:
     """Return the size of a service at one time, 1 for its usual size."""
     if plan.fades:
         left = (clock.ago(plan.quiet_since) - hour) / ((DAYS - plan.quiet_since) * DAY)
-        return math.pow(max(0.0, left), 1.5)
+        return math.pow(min(1.0, max(0.0, left)), 1.5)
     return 0.4 + 0.6 * passed if plan.grows else 1.0
 
 
@@ -173,7 +255,7 @@ def _events(
             address=rng.choice(attempts.addresses or plan.addresses),
             user_agent=attempts.user_agent or plan.user_agent,
             method=method,
-            path=path.format(rng.randint(1000, 99999)),
+            path=path.format(min(99_999, 1000 + int(rng.paretovariate(1.2)))),
             scope=scope,
         )
 

@@ -107,16 +107,13 @@ def count_late() -> list[datetime]:
         return sorted({note.hour for note in notes})
 
 
-def count_organizations(since: datetime, until: datetime) -> None:
-    """Count organizations from hours of their keys that were not counted from requests; both are whole hours."""
+def recount_organizations(since: date, until: date) -> None:
+    """Count whole days of organizations anew, from one up to another, from the hours of their keys."""
     with transaction.atomic(), connection.cursor() as cursor:
         UsageWatermark.locked()
-        counter = _Counter(cursor)
-        while since < until:
-            end = min(floor_day(since) + DAY, until)
-            counter.run(sql.ORGANIZATION_HOURS, since=since, until=end)
-            counter.run(sql.ORGANIZATION_DAY, since=since, until=end, day=since.date())
-            since = end
+        for number in range((until - since).days):
+            day = datetime(since.year, since.month, since.day, tzinfo=UTC) + DAY * number
+            _Counter(cursor).recount_organizations(day, day + DAY)
 
 
 def _learn_rhythms() -> None:

@@ -11,21 +11,30 @@ from django.utils import timezone
 from apikeys import demo
 from apikeys.demo.cast import PASSWORD
 from apikeys.models import (
+    RANGES,
     ApiKey,
     AuditAction,
     AuditEntry,
+    Dimension,
+    JobRun,
     KeyActivity,
     Member,
     Organization,
+    OrganizationDay,
+    OrganizationHour,
     Outcome,
+    RecordingState,
     RevocationReason,
     Role,
+    Silence,
     Status,
+    UsageDay,
     UsageEvent,
     UsageHour,
     UsageWatermark,
     User,
 )
+from apikeys.models.series import floor_day
 from tests.commands.running import run
 from tests.factories import make_event, make_key
 
@@ -83,12 +92,46 @@ def test_keys_end_within_each_threshold(seeded):
 
 def test_the_events_of_the_last_days_are_the_counts_of_its_hours(seeded):
     mark = UsageWatermark.current()
-    first = timezone.now().replace(minute=0, second=0, microsecond=0) - timedelta(days=7)
+    first = UsageWatermark.read().raw_from
+    assert first == floor_day(timezone.now()) - timedelta(days=7)
     assert mark > timezone.now() - timedelta(hours=2)
     hours = UsageHour.objects.filter(hour__gte=first, hour__lt=mark).aggregate(total=Sum("count"))["total"]
     assert hours == UsageEvent.objects.filter(at__lt=mark).count()
     assert 60_000 <= UsageEvent.objects.count() <= 120_000
     assert not UsageEvent.objects.filter(at__lt=first).exists()
+
+
+def test_thirteen_months_are_told_apart_in_every_way(seeded):
+    busy = seeded.get(name="Order intake", environment__code="prod", revoked_at=None)
+    for span in RANGES.values():
+        counted = sum(UsageHour.objects.series_between(busy, span.edges(timezone.now())).by_outcome.values())
+        since = floor_day(span.edges(timezone.now())[0])
+        for dimension in Dimension:
+            assert UsageDay.objects.usage_of(busy, dimension, since).total >= counted > 0
+    for organization in Organization.objects.filter(slug__in=HOUSES):
+        since = UsageWatermark.read().recording_since
+        whole = OrganizationHour.objects.series_between(organization, [since, timezone.now()]).total
+        keys = seeded.filter(organization=organization).values_list("pk", flat=True)
+        assert whole == sum(sum(one.values()) for one in UsageHour.objects.totals(list(keys), since).values())
+        owners = OrganizationDay.objects.by_owner(organization, since)
+        assert sum(one.accepted + one.refused for one in owners) == whole
+
+
+def test_keys_are_silent_for_every_reason_that_a_recorded_time_allows(seeded):
+    counts = {kind: seeded.with_silence(kind).exclude(exemption__isnull=False).count() for kind in Silence}
+    assert all(counts[kind] for kind in (Silence.NEVER_USED, Silence.DORMANT, Silence.SEASONAL))
+    # With 13 months of recording everything is measurable.
+    assert counts[Silence.NOT_MEASURABLE] == 0
+    assert set(seeded.with_silence(Silence.SEASONAL).values_list("name", flat=True)) >= {"VAT return"}
+    assert seeded.exempted().count() == 2
+
+
+def test_callers_are_new_and_schedules_were_kept(seeded):
+    busy = seeded.get(name="Order intake", environment__code="prod", revoked_at=None)
+    callers = UsageDay.objects.usage_of(busy, Dimension.CALLER, timezone.now() - timedelta(days=7))
+    assert 0 < sum(one.is_new for one in callers.values) < len(callers.values)
+    assert JobRun.objects.late() == []
+    assert JobRun.objects.recording().state == RecordingState.WORKS
 
 
 def test_nothing_happens_before_a_key_is_made_or_after_it_has_ended(seeded):

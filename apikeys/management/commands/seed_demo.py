@@ -1,4 +1,4 @@
-"""seed_demo: two organizations with keys, people and ninety days of requests, to look around in."""
+"""seed_demo: two organizations with keys, people and thirteen months of requests, to look around in."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Command(Base):
     def _seed(self, number: int) -> None:
         try:
             # disable=None: no bar where stderr is not a terminal.
-            made = demo.seed(number, lambda work: tqdm(work, desc="90 days of requests", unit=" keys", disable=None))
+            made = demo.seed(number, lambda work: tqdm(work, desc="13 months of requests", unit=" keys", disable=None))
         except demo.UsageExistsError:
             raise CommandError("There are requests in this database already. Seed an empty one.") from None
         self.stdout.write(
