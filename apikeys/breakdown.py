@@ -8,13 +8,11 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
-from django.db.models import QuerySet
 from django.http import QueryDict
 
 from apikeys.filters import CREATED_CHOICES, KeyFilter, in_tab, of_age
 from apikeys.http import MemberRequest
 from apikeys.models import (
-    ApiKey,
     BusiestKey,
     BusyKey,
     Environment,

@@ -11,10 +11,10 @@ from typing import Any, cast
 if str(getattr(signal.getsignal(signal.SIGTERM), "__module__", "")).startswith("granian"):
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
-from a2wsgi import WSGIMiddleware  # noqa: E402 - importing takes long
-from django.conf import settings  # noqa: E402
+from a2wsgi import WSGIMiddleware
+from django.conf import settings
 
-from keyadmin.wsgi import application as pages  # noqa: E402
+from keyadmin.wsgi import application as pages
 
 # The types of a2wsgi tell the kinds of messages apart, which nobody here does.
 threaded_pages = cast(Any, WSGIMiddleware(cast(Any, pages), workers=settings.PAGE_THREADS))
