@@ -20,8 +20,20 @@ DAY_INPUT: Final = {"type": "date"}
 NO_DAY: Final = {"invalid": "This is no day. Write one like 2026-11-30."}
 
 
+class DayInput(forms.DateInput):
+    """A field for a day. What is none is left out: browsers show nothing for it, and complain."""
+
+    def format_value(self, value: object) -> str | None:
+        """Return a day as the browser expects it."""
+        text = super().format_value(value)
+        try:
+            return date.fromisoformat(text).isoformat() if text else None
+        except ValueError:
+            return None
+
+
 def _day_field(label: str) -> forms.DateField:
-    widget = forms.DateInput(format="%Y-%m-%d", attrs=DAY_INPUT)
+    widget = DayInput(format="%Y-%m-%d", attrs=DAY_INPUT)
     return forms.DateField(
         required=False, label=label, widget=widget, input_formats=["%Y-%m-%d"], error_messages=NO_DAY
     )
