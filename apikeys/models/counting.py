@@ -103,6 +103,7 @@ def count_late() -> list[datetime]:
         counter.run(sql.RHYTHM, keys, now=timezone.now())
         if end == day + DAY:
             counter.fold(day)
+        mark.unsettle(notes[0].hour)
         LateHour.objects.filter(pk__in=[note.pk for note in notes]).delete()
         return sorted({note.hour for note in notes})
 

@@ -44,6 +44,13 @@ class UsageWatermark(models.Model):
         """Set how far usage is rolled up."""
         self.until = until
         self.save(update_fields=["until"])
+        self.unsettle(until)
+
+    def unsettle(self, since: datetime) -> None:
+        """Say that hours from one on are counted anew, so that busiest keys and usual gaps have to be found again."""
+        if self.settled_until and since < self.settled_until:
+            self.settled_until = since
+            self.save(update_fields=["settled_until"])
 
     def keep_raw_from(self, midnight: datetime) -> None:
         """Say that raw events before a midnight are removed, unless more are already."""

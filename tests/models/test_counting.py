@@ -221,6 +221,18 @@ def test_keys_that_stand_out(organization):
 # Late events
 
 
+def test_a_key_stands_out_by_what_came_late_or_was_counted_again(key, organization):
+    make_event(make_key(organization).key, at=at_hour(5))
+    roll_up()
+    make_event(key, at=at_hour(5))
+    roll_up()
+    assert key in {one.key for one in BusiestKey.objects.of(organization, 1)}
+    BusiestKey.objects.all().delete()
+    UsageWatermark.read().move(floor_hour(timezone.now()) - 6 * HOUR)
+    roll_up()
+    assert key in {one.key for one in BusiestKey.objects.of(organization, 1)}
+
+
 def test_a_key_stands_out_in_a_long_span_as_soon_as_it_is_used(key, organization):
     """Long spans are ranked once a day: what is rolled up later that day must not be missing until the next."""
     noon = floor_day(timezone.now()) - DAY + 12 * HOUR
