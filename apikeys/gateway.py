@@ -13,11 +13,10 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs, unquote_to_bytes
 
 from django.conf import settings
@@ -33,6 +32,7 @@ type Receive = Callable[[], Awaitable[dict[str, Any]]]
 type Send = Callable[[dict[str, Any]], Awaitable[None]]
 type Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 type Environ = dict[str, Any]
+type Header = tuple[bytes, bytes]
 type Verify = Callable[[Presented], Awaitable[Verdict]]
 
 MAX_BODY: Final = 16 * 1024
@@ -40,7 +40,7 @@ MAX_SCOPE: Final = 64
 MAX_USER_AGENT: Final = 200
 MAX_METHOD: Final = 16
 MAX_PATH: Final = 500
-RETRY_AFTER_FAILURE: Final = "1"
+RETRY_AFTER_FAILURE: Final = b"1"
 NOTHING_HERE: Final = b'{"error": "There is nothing here. Try /v1/<organization>/verify."}'
 # A refused credential is answered at a whole multiple of this after it came, so that time does not tell why.
 REFUSAL_SECONDS: Final = 0.05
@@ -56,6 +56,15 @@ _STATUS: Final = {
     Outcome.NETWORK_DENIED: HTTPStatus.FORBIDDEN,
     Outcome.RATE_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
 }
+_JSON: Final = (b"content-type", b"application/json")
+_TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
+_ALWAYS: Final = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+_NO_KEY: Final = (
+    (b"x-key-id", b""),
+    (b"x-key-organization", b""),
+    (b"x-key-environment", b""),
+    (b"x-key-scopes", b""),
+)
 _BODY_FIELDS: Final = ("key", "scope", "address", "user_agent", "method", "path")
 
 log = logging.getLogger(__name__)
@@ -70,12 +79,11 @@ class BadRequestError(Exception):
         self.status = status
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A response before it goes onto the wire."""
 
     status: HTTPStatus
-    headers: list[tuple[str, str]] = field(default_factory=list)
+    headers: Sequence[Header] = ()
     body: bytes = b""
 
 
@@ -99,8 +107,7 @@ def mount(pages: Application, verify: Verify = averify) -> Application:
     return application
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
+class _Request(NamedTuple):
     """A request to the verifier: its names and values as CGI has them, its body, and who judges."""
 
     environ: Environ
@@ -156,16 +163,12 @@ def _unbroken(receive: Receive) -> Receive:
 
 
 async def _send(send: Send, environ: Environ, reply: Reply) -> None:
-    kind = b"application/json" if reply.body[:1] == b"{" else b"text/plain; charset=utf-8"
-    headers = [
-        (b"content-type", kind),
-        (b"content-length", b"%d" % len(reply.body)),
-        (b"cache-control", b"no-store"),
-        (b"x-content-type-options", b"nosniff"),
-        *((name.lower().encode(), value.encode("latin-1")) for name, value in reply.headers),
-    ]
-    await send({"type": "http.response.start", "status": reply.status.value, "headers": headers})
-    body = b"" if environ["REQUEST_METHOD"] == "HEAD" else reply.body
+    status, own, body = reply
+    kind = _JSON if body[:1] == b"{" else _TEXT
+    headers = [kind, (b"content-length", b"%d" % len(body)), *_ALWAYS, *own]
+    await send({"type": "http.response.start", "status": int(status), "headers": headers})
+    if environ["REQUEST_METHOD"] == "HEAD":
+        body = b""
     await send({"type": "http.response.body", "body": body})
 
 
@@ -182,14 +185,13 @@ async def _answer(request: _Request, path: str) -> Reply:
     except StoreUnavailableError as error:
         log.error("The verifier's database failed: %s", error.__cause__)
         unavailable = {"error": "The key could not be checked. Try again.", "outcome": None}
-        return _json(HTTPStatus.SERVICE_UNAVAILABLE, unavailable, [("Retry-After", RETRY_AFTER_FAILURE)])
+        return _json(HTTPStatus.SERVICE_UNAVAILABLE, unavailable, [(b"retry-after", RETRY_AFTER_FAILURE)])
 
 
 # For gateways
 
 
-@dataclass(frozen=True, slots=True)
-class Original:
+class Original(NamedTuple):
     """The request that a gateway asks about, and the scope that its route needs."""
 
     scope: str
@@ -229,37 +231,39 @@ async def _authorize(request: _Request, organization: str, original: Original) -
     return Reply(status, _gateway_headers(verdict, organization))
 
 
-def _gateway_headers(verdict: Verdict, organization: str) -> list[tuple[str, str]]:
+def _gateway_headers(verdict: Verdict, organization: str) -> list[Header]:
     # Each header that a gateway may copy is always set: one that is left out could be the client's own.
-    passes = verdict.key if verdict.outcome is Outcome.VALID else None
-    headers = [
-        ("X-Key-Id", passes.public_id if passes else ""),
-        ("X-Key-Organization", organization if passes else ""),
-        ("X-Key-Environment", passes.environment if passes else ""),
-        ("X-Key-Scopes", " ".join(passes.scopes) if passes else ""),
+    key = verdict.key
+    if key is None or verdict.outcome is not Outcome.VALID:
+        return [*_NO_KEY, *_challenge(verdict, organization), *_quota_headers(verdict.quota)]
+    return [
+        (b"x-key-id", key.public_id.encode()),
+        (b"x-key-organization", organization.encode()),
+        (b"x-key-environment", key.environment.encode()),
+        (b"x-key-scopes", " ".join(key.scopes).encode()),
+        *_quota_headers(verdict.quota),
     ]
-    return headers + _challenge(verdict, organization) + _quota_headers(verdict.quota)
 
 
-def _challenge(verdict: Verdict, organization: str) -> list[tuple[str, str]]:
+def _challenge(verdict: Verdict, organization: str) -> list[Header]:
     """Return RFC 6750's WWW-Authenticate; the five refusals of status 401 have the same one."""
     if verdict.outcome in {Outcome.VALID, Outcome.RATE_LIMITED, Outcome.NETWORK_DENIED}:
         return []
     error = "insufficient_scope" if verdict.outcome is Outcome.SCOPE_MISSING else "invalid_token"
-    return [("WWW-Authenticate", f'Bearer realm="{organization}", error="{error}"')]
+    return [(b"www-authenticate", f'Bearer realm="{organization}", error="{error}"'.encode())]
 
 
-def _quota_headers(quota: Quota | None) -> list[tuple[str, str]]:
+def _quota_headers(quota: Quota | None) -> list[Header]:
     """Return the fields of draft-ietf-httpapi-ratelimit-headers, nothing for a key without a limit."""
     if quota is None:
         return []
     requests, period, _burst = quota.limit
     headers = [
-        ("RateLimit-Policy", f'"key";q={requests};w={period}'),
-        ("RateLimit", f'"key";r={quota.remaining};t={quota.reset}'),
+        (b"ratelimit-policy", b'"key";q=%d;w=%d' % (requests, period)),
+        (b"ratelimit", b'"key";r=%d;t=%d' % (quota.remaining, quota.reset)),
     ]
     if quota.retry_after:
-        headers.append(("Retry-After", str(quota.retry_after)))
+        headers.append((b"retry-after", b"%d" % quota.retry_after))
     return headers
 
 
@@ -300,7 +304,8 @@ def _forwarded(environ: Environ, name: str, most: int, *, trusted: bool) -> str:
 
 
 def _text(environ: Environ, name: str, most: int) -> str:
-    return _decoded(str(environ.get(name, "")), most)
+    raw = environ.get(name)
+    return _decoded(raw, most) if raw else ""
 
 
 def _decoded(raw: str, most: int) -> str:
@@ -326,7 +331,7 @@ def _clean(text: str, most: int) -> str:
 async def _verify(request: _Request, organization: str) -> Reply:
     environ = request.environ
     if environ["REQUEST_METHOD"] != "POST":
-        return _json(HTTPStatus.METHOD_NOT_ALLOWED, {"error": "Use POST."}, [("Allow", "POST")])
+        return _json(HTTPStatus.METHOD_NOT_ALLOWED, {"error": "Use POST."}, [(b"allow", b"POST")])
     body = _fields(await _body(request.receive))
     address = proxies.client_address(environ, settings.TRUSTED_PROXIES)
     if body.get("address"):
@@ -399,5 +404,5 @@ def _facts(key: KeyRecord | None) -> dict[str, object] | None:
     }
 
 
-def _json(status: HTTPStatus, answer: Mapping[str, object], headers: list[tuple[str, str]] | None = None) -> Reply:
-    return Reply(status, headers or [], json.dumps(answer).encode())
+def _json(status: HTTPStatus, answer: Mapping[str, object], headers: Sequence[Header] = ()) -> Reply:
+    return Reply(status, headers, json.dumps(answer).encode())

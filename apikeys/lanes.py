@@ -111,6 +111,7 @@ class PostgresqlLane:
         self._prepared: set[Statement] = set()
         self._results: list[PGresult] = []
         self._arrival: asyncio.Future[None] | None = None
+        self._is_writing = False
 
     async def run[T](self, begin: Callable[[], Steps[T]]) -> T:
         """Return what some steps return, each list of calls being one transaction.
@@ -176,8 +177,10 @@ class PostgresqlLane:
         loop = asyncio.get_running_loop()
         try:
             if pgconn.flush():
+                self._is_writing = True
                 loop.add_writer(self._socket, self._flush)
-            else:
+            elif self._is_writing:
+                self._is_writing = False
                 loop.remove_writer(self._socket)
         except psycopg.Error as error:
             self._fail(error)
@@ -205,4 +208,4 @@ class PostgresqlLane:
         loop.remove_reader(self._socket)
         loop.remove_writer(self._socket)
         self._raw.pgconn.finish()
-        self._raw, self._prepared = None, set()
+        self._raw, self._prepared, self._is_writing = None, set(), False

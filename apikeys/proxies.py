@@ -42,7 +42,11 @@ def _parse_address(text: str) -> Address | None:
 
 def is_in(address: Address, networks: Sequence[Network]) -> bool:
     """Say whether an address lies in one of some networks; the other family's networks never hold it."""
-    return any(address in network for network in networks)
+    # A loop: any() with a generator takes twice as long, and each request asks.
+    for network in networks:  # noqa: SIM110
+        if address in network:
+            return True
+    return False
 
 
 def is_trusted(environ: Mapping[str, Any], trusted: Sequence[Network]) -> bool:

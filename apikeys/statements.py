@@ -7,7 +7,7 @@ thread that waits (blocking.py) or an event loop that does not (lanes.py) puts t
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 type Row = Sequence[Any]
@@ -40,14 +40,16 @@ class Call(NamedTuple):
     values: Mapping[str, Any]
 
 
-def array(values: Iterable[Any]) -> str:
+def array(values: Collection[Any]) -> str:
     """Return some values as the text of a PostgreSQL array."""
-    texts = [None if value is None else str(value) for value in values]
-    if None not in texts:
-        body = '","'.join(texts)  # type: ignore[arg-type] # there is no None
-        if "\\" not in body and body.count('"') == 2 * (len(texts) - 1):
-            return f'{{"{body}"}}' if texts else "{}"
-    return "{" + ",".join("NULL" if text is None else _quoted(text) for text in texts) + "}"
+    if not values:
+        return "{}"
+    if None in values:
+        return "{" + ",".join("NULL" if value is None else _quoted(str(value)) for value in values) + "}"
+    body = '","'.join(map(str, values))
+    if "\\" in body or body.count('"') != 2 * (len(values) - 1):
+        return "{" + ",".join(_quoted(str(value)) for value in values) + "}"
+    return f'{{"{body}"}}'
 
 
 def _quoted(text: str) -> str:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import ipaddress
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import psycopg
 from django.conf import settings
@@ -32,11 +31,10 @@ class StoreUnavailableError(Exception):
     """The database could not be asked, or could not record: the request is neither accepted nor refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Presented:
+class Presented(NamedTuple):
     """A request to judge: what it presents, what it wants, and where it comes from."""
 
-    credential: str = field(repr=False)
+    credential: str
     organization: str
     scope: str = ""
     address: str | None = None
@@ -44,9 +42,12 @@ class Presented:
     method: str = ""
     path: str = ""
 
+    def __repr__(self) -> str:
+        """Leave out the credential."""
+        return f"<Presented to {self.organization} by {self.address}>"
 
-@dataclass(frozen=True, slots=True)
-class Quota:
+
+class Quota(NamedTuple):
     """A rate limit after a request: what is left, and seconds until all of it, or one request, is back."""
 
     limit: RateLimit
@@ -55,8 +56,7 @@ class Quota:
     retry_after: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The answer. ``key`` is None when no key of the organization has that public id and secret."""
 
     outcome: Outcome
@@ -103,8 +103,7 @@ def judge(group: Sequence[Presented]) -> Steps[list[Verdict]]:
     return cast(list[Verdict], verdicts)
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
+class _Request(NamedTuple):
     presented: Presented
     secret: KeySecret
 
@@ -112,21 +111,21 @@ class _Request:
 def _judged(requests: Sequence[_Request]) -> Steps[list[Verdict | None]]:
     """Return a verdict for each, None where the key was changed meanwhile."""
     keys = yield from ledger.read_keys({request.secret.public_id for request in requests})
-    entries = [_entry(request, keys.get(request.secret.public_id)) for request in requests]
+    now, peppers = datetime.now(UTC), settings.KEY_PEPPERS
+    entries = [_entry(request, keys.get(request.secret.public_id), now, peppers) for request in requests]
     taken = iter((yield from ledger.write([entry for entry in entries if entry is not None])))
     return [_verdict(entry, next(taken)) if entry else Verdict(Outcome.UNKNOWN) for entry in entries]
 
 
-def _entry(request: _Request, key: KeyRecord | None) -> Entry | None:
+def _entry(request: _Request, key: KeyRecord | None, now: datetime, peppers: Mapping[int, bytes]) -> Entry | None:
     """Return what is to be written of a request, None when its organization has no such key."""
     presented = request.presented
     if key is None or key.organization != presented.organization:
         return None
-    now = datetime.now(UTC)
     record = RequestRecord(
         now, presented.address, presented.user_agent, presented.method, presented.path, presented.scope
     )
-    outcome = decide(key, request.secret, presented, now, settings.KEY_PEPPERS)
+    outcome = decide(key, request.secret, presented, now, peppers)
     return Entry(key, record, outcome, key.limit if outcome is Outcome.VALID else None)
 
 

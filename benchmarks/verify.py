@@ -91,6 +91,7 @@ def main() -> int:
     postgresql = PostgreSQL(durable=True, max_connections=100)
     try:
         sides = [side for side in make_sides(postgresql, options.keys) if not options.only or options.only in side.name]
+        settle(postgresql)
         for _ in range(options.rounds):
             for side in (progress := tqdm(sides, leave=False)):
                 progress.set_description(side.name)
@@ -210,6 +211,18 @@ def django_peers(postgresql: PostgreSQL, count: int) -> list[Side]:
         Side(FLOOR, serve, "/nothing", environment=environment, cwd=PEERS),
         Side("WSGI doing nothing", serve_wsgi(str(python), "bare:application"), "/", cwd=PEERS),
     ]
+
+
+def settle(postgresql: PostgreSQL) -> None:
+    """Do what autovacuum would begin in the middle of the first runs: nobody is measured on a database just filled."""
+    server = {"port": postgresql.port, "host": "127.0.0.1", "user": "keyadmin", "autocommit": True}
+    with psycopg.connect(**server) as connection:
+        names = connection.execute("SELECT datname FROM pg_database WHERE datallowconn").fetchall()
+    for (name,) in names:
+        with psycopg.connect(**server, dbname=name) as connection:
+            connection.execute("VACUUM (ANALYZE)")
+    with psycopg.connect(**server) as connection:
+        connection.execute("CHECKPOINT")
 
 
 def node_peers(postgresql: PostgreSQL, count: int) -> list[Side]:
