@@ -4,6 +4,7 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
+from django.core.cache import caches
 from django.db import connection
 from django.http import QueryDict
 from django.test.utils import CaptureQueriesContext
@@ -19,6 +20,11 @@ COLUMNS = """
     organization_id, environment_id, name, purpose, owner_contact, networks, rate_period, prefix, digest, pepper_number,
     created_at, created_by_label, revoked_by_label, revoked_reason, revoked_note, version
 """
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered():
+    caches["process"].clear()
 
 
 @pytest.fixture
@@ -76,6 +82,23 @@ def test_it_takes_one_statement_for_all_tabs(organization, listing, query):
         tab_counts(asked)
     counting = [one for one in queries if "COUNT(" in one["sql"]]
     assert len(counting) == 1
+
+
+@pytest.mark.parametrize("query", ["", "environment=prod", "q=many"])
+def test_what_is_far_beyond_the_limit_is_counted_once_a_minute(organization, listing, query):
+    multiply(make_key(organization, "many").key, COUNT_LIMIT + 1_000)
+    make_revoked_key(organization, "one of many")
+    first = tab_counts(listing(query))
+    make_revoked_key(organization, "another of many")
+    with CaptureQueriesContext(connection) as queries:
+        again = tab_counts(listing(query))
+    assert first[""] == again[""] == first["active"] == again["active"] == "10,000+"
+    if query.startswith("q="):
+        assert not any("COUNT(" in one["sql"] for one in queries)
+    else:
+        # What is told exactly is counted each time.
+        assert (first["revoked"], again["revoked"]) == ("1", "2")
+    assert tab_counts(listing("created=0-30"))["revoked"] == "2"
 
 
 @pytest.mark.parametrize("query", ["", "environment=prod"])

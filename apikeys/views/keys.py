@@ -114,7 +114,7 @@ def _with_usage(keys: list[ApiKey]) -> None:
 def _summary(request: MemberRequest, listing: KeyFilter, counts: dict[str, str]) -> str:
     """Tell of all keys; the part of the page that htmx replaces does not ask for it."""
     organization = request.member.organization
-    every = counts if not listing.is_on(besides={"status"}) else all_counts(organization.keys.all(), listing.now)
+    every = counts if not listing.is_on(besides={"status"}) else all_counts(listing)
     environments = organization.environments.count()
     return (
         f"{every['']} keys in {environments} environment{pluralize(environments)}. "
