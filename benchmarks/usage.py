@@ -32,7 +32,7 @@ from tqdm import tqdm  # noqa: E402
 
 from benchmarks.grown.database import FOLDER, prepare, serve  # noqa: E402
 from benchmarks.grown.worker_process import Worker, collect_static  # noqa: E402
-from benchmarks.verify import OURS, Side, granian, make_keys, measure  # noqa: E402
+from benchmarks.verify import OURS, Side, make_keys, measure, serve_keyadmin  # noqa: E402
 from tests.postgresql import PostgreSQL  # noqa: E402
 
 LARGE: Final = "lists_large"
@@ -290,7 +290,7 @@ def verifier_side(server: PostgreSQL, name: str) -> Side:
             make_keys(url, VERIFIED_KEYS, keys)
     path = "/v1/benchmark/authorize?scope=orders:read"
     settings = {"DATABASE_URL": url, "DEBUG": "false", "TRUSTED_PROXIES": "127.0.0.0/8"}
-    return Side(OURS, granian(sys.executable, "keyadmin.wsgi:application"), path, keys=keys, environment=settings)
+    return Side(OURS, serve_keyadmin(), path, keys=keys, environment=settings)
 
 
 MEASUREMENTS: Final[dict[str, Callable[[PostgreSQL, argparse.Namespace], dict[str, Any]]]] = {
