@@ -132,3 +132,11 @@ def committed(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iter
     with django_db_blocker.unblock():
         slug = f"committed-{secrets.token_hex(8)}"
         yield make_organization(slug, admin=make_user(f"{slug}@example.com"))
+
+
+@pytest.fixture
+def watermark(committed: Organization) -> Iterator[None]:
+    """Put the watermark back afterwards: what is committed stays for other tests."""
+    mark = UsageWatermark.read()
+    yield
+    mark.save()

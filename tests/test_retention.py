@@ -8,11 +8,12 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from apikeys import partitions, retention
-from apikeys.models import LateHour, OrganizationHour, UsageDay, UsageEvent, UsageHour, UsageWatermark
+from apikeys.models import JobRun, LateHour, OrganizationHour, UsageDay, UsageEvent, UsageHour, UsageWatermark
 from apikeys.models.counting import ROLL_UPS_KEPT
 from apikeys.models.series import floor_day
 from apikeys.models.usage import DAY, HOUR
 from apikeys.retention import events_kept_from, prune
+from tests.commands.running import run
 from tests.factories import make_event, make_events, make_key
 from tests.threads import run_together
 
@@ -140,14 +141,6 @@ def test_a_partition_is_dropped_whole(key):
     assert UsageEvent.objects.of(key).count() == 1
 
 
-@pytest.fixture
-def watermark(committed):
-    """Put the watermark back afterwards: what is committed stays for other tests."""
-    mark = UsageWatermark.read()
-    yield
-    mark.save()
-
-
 @pytest.mark.skipif("connection.vendor == 'sqlite'", reason="SQLite has no partitions")
 def test_a_drop_waits_for_a_reader_and_lets_verifications_pass_meanwhile(committed, watermark, monkeypatch):
     monkeypatch.setattr(retention, "ATTEMPTS", 3)
@@ -187,6 +180,36 @@ def test_a_drop_waits_for_a_reader_and_lets_verifications_pass_meanwhile(committ
     assert day in partitions.days()
     prune()
     assert day not in partitions.days()
+
+
+@pytest.mark.skipif("connection.vendor == 'sqlite'", reason="SQLite has no partitions")
+def test_the_command_says_that_the_table_is_held(committed, watermark, monkeypatch):
+    monkeypatch.setattr(retention, "ATTEMPTS", 2)
+    monkeypatch.setattr(retention, "PAUSE_SECONDS", 0.1)
+    key = make_key(committed).key
+    partitions.make((timezone.now() - 61 * DAY).date())
+    make_event(key, ago=61 * DAY)
+    roll_up()
+    holding, pruned = threading.Event(), threading.Event()
+
+    def read():
+        with transaction.atomic():
+            UsageEvent.objects.of(key).first()
+            holding.set()
+            pruned.wait(30)
+
+    def remove():
+        holding.wait(30)
+        try:
+            return run("prune_usage")
+        finally:
+            pruned.set()
+
+    _, ran = run_together(read, remove)
+    assert ran.status == 1
+    assert "is held by somebody else" in ran.err
+    assert JobRun.objects.latest_of("prune_usage").error.startswith("The table of events is held")
+    assert run("prune_usage").status == 0
 
 
 def test_pruning_twice_at_once_removes_each_event_once(committed, watermark):

@@ -5,7 +5,6 @@ from django.db import connection
 from django.utils import timezone
 
 from apikeys.models import JobRun, UsageEvent, UsageHour
-from apikeys.partitions import LockedError
 from apikeys.retention import events_kept_from
 from tests.commands.running import run
 from tests.factories import make_event, make_key
@@ -33,14 +32,3 @@ def test_before_the_first_roll_up_nothing_is_removed(organization):
     ran = run("prune_usage", "--json")
     assert ran.json == {"events_from": None, "days": 0, "events": 0, "roll_ups": 0}
     assert UsageEvent.objects.exists()
-
-
-def test_a_table_that_is_held_is_told(monkeypatch):
-    def held(*_):
-        raise LockedError
-
-    monkeypatch.setattr("apikeys.management.commands.prune_usage.prune", held)
-    ran = run("prune_usage")
-    assert ran.status == 1
-    assert "is held by somebody else" in ran.err
-    assert JobRun.objects.latest_of("prune_usage").error.startswith("The table of events is held")
