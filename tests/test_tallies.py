@@ -37,6 +37,9 @@ def listing(organization, viewer):
 def multiply(key, number):
     """Copy a key so often, by the database alone."""
     with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            # Which takes a minute row by row, and comes back with the end of the test's transaction.
+            cursor.execute("DROP INDEX IF EXISTS key_by_text")
         cursor.execute(
             f"""
             WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < %s)
@@ -45,6 +48,8 @@ def multiply(key, number):
             """,
             [number, key.pk],
         )
+        if connection.vendor == "postgresql":
+            cursor.execute("ANALYZE apikeys_apikey, apikeys_keyactivity")
 
 
 def test_up_to_the_limit_it_is_exact(organization, listing):

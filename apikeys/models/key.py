@@ -324,7 +324,7 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
 
     def for_list(self) -> Self:
         """Fetch with each key what a row of the list shows of it, but for its scopes: see fetch_scopes()."""
-        related = ("environment", "owner__user", "activity", "rhythm", "exemption")
+        related = ("environment", "owner__user", "activity", "rhythm", "exemption__owner__user")
         return self.annotate(recording_since=recording_since()).select_related(*related)
 
     @staticmethod

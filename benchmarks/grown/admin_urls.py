@@ -10,6 +10,7 @@ from django.urls import path
 from django.utils import timezone
 
 from apikeys.models import ApiKey, Status
+from keyadmin.urls import urlpatterns as ours
 
 
 class StatusFilter(admin.SimpleListFilter):
@@ -60,4 +61,5 @@ class KeyAdmin(admin.ModelAdmin):
 
 site = OpenSite()
 site.register(ApiKey, KeyAdmin)
-urlpatterns = [path("admin/", site.urls)]
+# Its pages go through keyadmin's own middleware, which leads to keyadmin's pages.
+urlpatterns = [path("admin/", site.urls), *ours]
