@@ -16,7 +16,8 @@ from django.db.models import F
 
 from apikeys.models import Status
 from apikeys.models.key import ApiKeyQuerySet
-from apikeys.paging import count_text
+from apikeys.paging import count_each, number_text
+from apikeys.tallies import BY_END, BY_LAST_REFUSAL, BY_LAST_USE, OLDEST, Order
 
 IN_USE: Final = timedelta(days=7)
 NAMED: Final = 3
@@ -44,7 +45,7 @@ class Group(NamedTuple):
     select: Callable[[ApiKeyQuerySet, datetime], ApiKeyQuerySet]
     moment: str
     moment_words: str
-    order: str
+    order: Order
     one: str
     many: str
     why: str
@@ -52,7 +53,7 @@ class Group(NamedTuple):
 
     def ordered(self, keys: ApiKeyQuerySet, now: datetime) -> ApiKeyQuerySet:
         """Return its keys, the most urgent first."""
-        return self.select(keys, now).order_by(self.order, "pk")
+        return self.select(keys, now).order_by(*self.order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ GROUPS: Final = (
         "circle-x",
         {"status": "expired", "tried": "7"},
         _tried(Status.EXPIRED),
-        *("activity__last_refused_at", "Last tried", "-activity__last_refused_at"),
+        *("activity__last_refused_at", "Last tried", BY_LAST_REFUSAL),
         "expired key is still being tried",
         "expired keys are still being tried",
         "Somebody's requests fail since the expiry.",
@@ -109,7 +110,7 @@ GROUPS: Final = (
         "clock-alert",
         {"status": "expiring", "expires": "7", "last_used": "7"},
         _ending_in_use(7),
-        *("expires_at", "The first", "expires_at"),
+        *("expires_at", "The first", BY_END),
         "key in use expires within 7 days",
         "keys in use expire within 7 days",
         "Their callers are refused from then on.",
@@ -120,7 +121,7 @@ GROUPS: Final = (
         "shield-alert",
         {"status": "revoked", "tried": "7"},
         _tried(Status.REVOKED),
-        *("activity__last_refused_at", "Last tried", "-activity__last_refused_at"),
+        *("activity__last_refused_at", "Last tried", BY_LAST_REFUSAL),
         "revoked key is still being tried",
         "revoked keys are still being tried",
         "A caller was forgotten, or somebody else has the key.",
@@ -131,7 +132,7 @@ GROUPS: Final = (
         "user-x",
         {"owner": "closed"},
         ApiKeyQuerySet.without_owner,
-        *("created_at", "Created", "created_at"),
+        *("created_at", "Created", OLDEST),
         "key has an owner whose account is closed",
         "keys have an owner whose account is closed",
         "Nobody answers for them.",
@@ -142,7 +143,7 @@ GROUPS: Final = (
         "clock-alert",
         {"status": "expiring", "expires": "30", "last_used": "7"},
         _ending_in_use(30),
-        *("expires_at", "The first", "expires_at"),
+        *("expires_at", "The first", BY_END),
         "key in use expires within 30 days",
         "keys in use expire within 30 days",
         "There is time to extend or replace them.",
@@ -154,7 +155,7 @@ GROUPS: Final = (
         "moon",
         {"status": "unused"},
         ApiKeyQuerySet.unused,
-        *("quiet_since", "Quiet since", "quiet_since"),
+        *("quiet_since", "Quiet since", BY_LAST_USE),
         "key is unused",
         "keys are unused",
         "Nobody would miss them; whoever finds one has a way in.",
@@ -165,7 +166,7 @@ GROUPS: Final = (
         "clock",
         {"status": "expiring", "expires": "7"},
         _ending(7),
-        *("expires_at", "The first", "expires_at"),
+        *("expires_at", "The first", BY_END),
         "key expires within 7 days",
         "keys expire within 7 days",
         "Not all of them are in use; letting the others end is right.",
@@ -177,7 +178,7 @@ GROUPS: Final = (
         "clock",
         {"status": "expiring", "expires": "30"},
         _ending(30),
-        *("expires_at", "The first", "expires_at"),
+        *("expires_at", "The first", BY_END),
         "key expires within 30 days",
         "keys expire within 30 days",
         "Not all of them are in use; letting the others end is right.",
@@ -187,10 +188,11 @@ GROUPS: Final = (
 
 
 def matters(keys: ApiKeyQuerySet, now: datetime) -> Iterator[Matter]:
-    """Yield the groups that have keys, the riskiest first; two queries a group at most, none of them unbounded."""
-    counts: dict[str, str] = {}
+    """Yield the groups that have keys, the riskiest first; a query a group and one for all."""
+    counted = count_each({group.name: group.ordered(keys, now) for group in GROUPS})
+    counts = {name: number_text(count) for name, count in counted.items()}
     for group in GROUPS:
-        count = counts[group.name] = count_text(group.select(keys, now))
+        count = counts[group.name]
         told = not count.endswith("+") and count in {counts[held] for held in group.holds}
         if count != "0" and not told:
             named = group.ordered(keys, now).values("name", "public_id", moment=F(group.moment))

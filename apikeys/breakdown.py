@@ -8,13 +8,11 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
-from django.db.models import QuerySet
 from django.http import QueryDict
 
 from apikeys.filters import CREATED_CHOICES, KeyFilter, in_tab, of_age
 from apikeys.http import MemberRequest
 from apikeys.models import (
-    ApiKey,
     BusiestKey,
     BusyKey,
     Environment,
@@ -26,7 +24,7 @@ from apikeys.models import (
     Status,
 )
 from apikeys.models.key import ApiKeyQuerySet
-from apikeys.paging import Column, count_text
+from apikeys.paging import Column, count_each, count_text, number_text
 from apikeys.ranges import TimeRange
 
 # The usual spans of time, and the days for which is kept which keys stood out.
@@ -230,32 +228,27 @@ class KeyRow:
 
 def keys_by_status(organization: Organization, now: datetime) -> list[dict[str, Any]]:
     """Return how many keys have each status."""
-    keys = organization.keys.all()
+    keys = organization.keys.order_by("-created_at", "-id")
+    counts = count_each({one.value: in_tab(keys, one.value, now) for one in Status})
     return [
-        {"value": one.value, "count": count_text(in_tab(keys, one.value, now)), "query": urlencode({"status": one})}
-        for one in Status
+        {"value": name, "count": number_text(count), "query": urlencode({"status": name})}
+        for name, count in counts.items()
     ]
 
 
 def keys_by_age(organization: Organization, now: datetime, statuses: list[Status]) -> list[KeyRow]:
     """Return how many keys of each age have each of some statuses."""
-    keys = organization.keys.all()
-    return [
-        KeyRow(
-            label,
-            [
-                Cell(
-                    count_text(of_age(in_tab(keys, status.value, now), age, now)),
-                    urlencode({"status": status.value, "created": age}),
-                )
-                for status in statuses
-            ],
-        )
-        for age, label in CREATED_CHOICES
-    ]
+    keys = organization.keys.order_by("-created_at", "-id")
+    queries = {
+        urlencode({"status": status.value, "created": age}): of_age(in_tab(keys, status.value, now), age, now)
+        for age, _ in CREATED_CHOICES
+        for status in statuses
+    }
+    cells = iter([Cell(number_text(count), query) for query, count in count_each(queries).items()])
+    return [KeyRow(label, [next(cells) for _ in statuses]) for _, label in CREATED_CHOICES]
 
 
-def quietest(request: MemberRequest) -> tuple[QuerySet[ApiKey], list[Column]]:
+def quietest(request: MemberRequest) -> tuple[list[ApiKeyQuerySet], list[Column]]:
     """Return the active keys and their order as the list has them with QUIETEST: unused ones, then by use."""
     query = QueryDict(urlencode(QUIETEST))
     listing = KeyFilter(query, queryset=request.member.organization.keys.for_pages(), request=request)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import django_filters
 from django import forms
-from django.db.models import Case, IntegerField, Q, QuerySet, Value, When
-from django.db.models.functions import Coalesce, Lower
+from django.db.models import F, Q, QuerySet
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Lower
+from django.db.models.lookups import GreaterThan, GreaterThanOrEqual, LessThan, LessThanOrEqual
 from django.http import QueryDict
 from django.utils import timezone
 
 from apikeys.key_secret import PUBLIC_ID_LENGTH
 from apikeys.models import ApiKey, AuditAction, AuditEntry, Environment, Organization, Scope, Silence, Status
-from apikeys.models.key import ApiKeyQuerySet, status_conditions
-from apikeys.models.silence import UNUSED, exempt_condition
+from apikeys.models.extremes import EARLIEST, OrEarliest, OrLatest
+from apikeys.models.key import ApiKeyQuerySet
+from apikeys.models.silence import UNUSED, not_exempt_condition
 from apikeys.paging import COUNT_LIMIT, Column, changed_url, count_text
 from apikeys.proxies import parse_address
+from apikeys.widgets import QuickSelect
 
 TABS: Final = {
     "": "All",
@@ -29,6 +34,7 @@ TABS: Final = {
     "expired": "Expired",
     "revoked": "Revoked",
 }
+DEAD_TABS: Final = {"expired", "revoked"}
 EXPIRY_CHOICES: Final = [
     ("7", "within 7 days"),
     ("30", "within 30 days"),
@@ -67,15 +73,14 @@ SORT_LABELS: Final = {
 DEFAULT_SORT: Final = "-created"
 # No address: it holds no @.
 CLOSED_ACCOUNTS: Final = "closed"
-MOST_CONTACTS: Final = 200
+CONTACTS_SHOWN: Final = 200
 
-_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC)
-_SORTS: Final = {
+# Each of these is what an index holds after the organization (ApiKey.Meta, KeyActivity.Meta).
+_SORTS: Final[dict[str, tuple[Combinable, type[str | datetime]]]] = {
     "name": (Lower("name"), str),
-    "created": (Coalesce("created_at", "created_at"), datetime),
-    "last_used": (Coalesce("activity__last_used_at", Value(_EARLIEST)), datetime),
-    "expires": (Coalesce("expires_at", Value(_LATEST)), datetime),
+    "created": (F("created_at"), datetime),
+    "last_used": (OrEarliest("activity__last_used_at"), datetime),
+    "expires": (OrLatest("expires_at"), datetime),
 }
 
 
@@ -134,9 +139,13 @@ class KeyFilter(ListFilter):
     environment = django_filters.ModelMultipleChoiceFilter(
         label="Environment", queryset=_ours(Environment), to_field_name="code", method="by_environment"
     )
-    owner = django_filters.ChoiceFilter(label="Owner", method="by_owner")
+    owner = django_filters.ChoiceFilter(label="Owner", method="by_owner", widget=QuickSelect)
     scope = django_filters.ModelChoiceFilter(
-        label="Scope", queryset=_ours(Scope), to_field_name="name", field_name="scopes"
+        label="Scope",
+        queryset=_ours(Scope),
+        to_field_name="name",
+        field_name="scopes",
+        widget=QuickSelect,
     )
     expires = django_filters.ChoiceFilter(label="Expires", choices=EXPIRY_CHOICES, method="by_expiry")
     created = django_filters.ChoiceFilter(label="Created", choices=CREATED_CHOICES, method="by_age")
@@ -162,12 +171,10 @@ class KeyFilter(ListFilter):
 
     def _owners(self, asked: str) -> list[tuple[str, str]]:
         members = self.organization.members.select_related("user")
-        keys = self.organization.keys.exclude(owner_contact="")
-        named = keys.order_by("owner_contact").values_list("owner_contact", flat=True)
-        contacts = list(named.distinct()[:MOST_CONTACTS])
+        contacts = list(ApiKey.objects.contacts_of(self.organization, CONTACTS_SHOWN))
         # A page may lead to a contact that the choices have no room for.
-        if len(contacts) == MOST_CONTACTS and asked not in contacts:
-            contacts += named.filter(owner_contact=asked)[:1]
+        if len(contacts) == CONTACTS_SHOWN and asked not in contacts:
+            contacts += self.organization.keys.filter(owner_contact=asked).values_list("owner_contact", flat=True)[:1]
         return [
             *((member.user.email, member.user.label) for member in members),
             *((contact, contact) for contact in contacts),
@@ -182,14 +189,16 @@ class KeyFilter(ListFilter):
         public_id = value.rpartition("_")[2] or value
         if len(public_id) == PUBLIC_ID_LENGTH and (exact := keys.filter(public_id=public_id)).exists():
             return exact
-        return keys.filter(
+        found = (
             Q(name__icontains=value)
             | Q(purpose__icontains=value)
             | Q(public_id__icontains=public_id)
             | Q(owner_contact__icontains=value)
-            | Q(owner__user__name__icontains=value)
-            | Q(owner__user__email__icontains=value)
         )
+        # Members are few, and a condition on the key's own columns is one that an index can answer.
+        people = Q(user__name__icontains=value) | Q(user__email__icontains=value)
+        owners = list(self.organization.members.filter(people).values_list("pk", flat=True))
+        return keys.filter(found | Q(owner__in=owners) if owners else found)
 
     def by_status(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
         """Keep the keys of a tab."""
@@ -203,24 +212,28 @@ class KeyFilter(ListFilter):
         """Keep the keys of an owner, a member or a contact, by address; or those for which nobody answers."""
         if value == CLOSED_ACCOUNTS:
             return keys.without_owner(self.now)
-        return keys.filter(Q(owner__user__email=value) | Q(owner_contact=value))
+        member = self.organization.members.filter(user__email=value).first()
+        # Two conditions on the key itself, so that an index finds each.
+        return keys.filter(Q(owner=member) | Q(owner_contact=value)) if member else keys.filter(owner_contact=value)
 
     def by_expiry(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
         """Keep the keys that expire when asked."""
+        end = OrLatest("expires_at")
         if value == "never":
             return keys.filter(expires_at__isnull=True)
         if value == "past":
-            return keys.filter(expires_at__lte=self.now)
-        return keys.filter(expires_at__gt=self.now, expires_at__lte=self.now + timedelta(days=int(value)))
+            return keys.filter(LessThanOrEqual(end, self.now))
+        return keys.filter(GreaterThan(end, self.now), LessThanOrEqual(end, self.now + timedelta(days=int(value))))
 
     def by_last_use(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
         """Keep the keys whose last accepted request was when asked."""
+        keys, last_use = keys.with_activity(), OrEarliest("activity__last_used_at")
         if value == "never":
-            return keys.filter(activity__last_used_at__isnull=True)
+            return keys.filter(LessThanOrEqual(last_use, EARLIEST))
         border = self.now - timedelta(days=int(value.rstrip("+")))
         if value.endswith("+"):
-            return keys.filter(activity__last_used_at__lt=border)
-        return keys.filter(activity__last_used_at__gte=border)
+            return keys.filter(LessThan(last_use, border), GreaterThan(last_use, EARLIEST))
+        return keys.filter(GreaterThanOrEqual(last_use, border))
 
     def by_age(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
         """Keep the keys that were created when asked."""
@@ -230,11 +243,11 @@ class KeyFilter(ListFilter):
         """Keep the keys whose silence means what was asked."""
         if value == EXEMPT:
             return keys.exempted(self.now)
-        return keys.with_silence(Silence(value), now=self.now).exclude(exempt_condition(self.now))
+        return keys.with_silence(Silence(value), now=self.now).filter(not_exempt_condition(self.now))
 
     def by_last_refusal(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
         """Keep the keys of which a request was refused, of any reason, when asked."""
-        return keys.filter(activity__last_refused_at__gte=self.now - timedelta(days=int(value)))
+        return keys.with_activity().filter(activity__last_refused_at__gte=self.now - timedelta(days=int(value)))
 
     def by_try(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
         """Keep the dead keys that somebody presented after their end, when asked."""
@@ -244,28 +257,42 @@ class KeyFilter(ListFilter):
         """Narrow nothing: the order is put on by ordered()."""
         return keys
 
+    def without(self, *names: str) -> ApiKeyQuerySet:
+        """Return the organization's keys that all filters keep but for some."""
+        self.form.is_valid()
+        keys: ApiKeyQuerySet = self.organization.keys.all()
+        for name, value in self.form.cleaned_data.items():
+            if name not in names:
+                keys = self.filters[name].filter(keys, value)
+        return keys
+
+    def is_on(self, *, besides: Collection[str] = ()) -> bool:
+        """Say whether anything narrows the list, besides some filters."""
+        self.form.is_valid()
+        return any(value for name, value in self.form.cleaned_data.items() if name not in {"sort", *besides})
+
     @property
     def sort_name(self) -> str:
         """The order asked for."""
         return self.form.cleaned_data.get("sort") or DEFAULT_SORT
 
-    def ordered(self) -> tuple[QuerySet[ApiKey], list[Column]]:
-        """Return the filtered keys, usable ones first, with the columns to page by."""
+    def ordered(self) -> tuple[list[ApiKeyQuerySet], list[Column]]:
+        """Return the filtered keys, the usable ones and the dead ones, with the columns to page by.
+
+        A tab that has only one of both is one part.
+        """
         name = self.sort_name.removeprefix("-")
         descending = self.sort_name.startswith("-")
         expression, kind = _SORTS[name]
-        conditions = status_conditions(self.now)
-        dead = Case(
-            When(conditions[Status.REVOKED] | conditions[Status.EXPIRED], then=1),
-            default=0,
-            output_field=IntegerField(),
-        )
-        rows = self.qs.annotate(dead_order=dead, sort_order=expression)
-        return rows, [
-            Column("dead_order", int),
-            Column("sort_order", kind, descending),
-            Column("id", int, descending),
-        ]
+        rows = self.qs.annotate(sort_order=expression)
+        if name == "last_used":
+            rows = rows.with_activity()
+        usable, dead = rows.usable(self.now), rows.dead(self.now)
+        if name == "expires":
+            usable = usable.filter(GreaterThan(expression, self.now))
+        tab = self.form.cleaned_data.get("status")
+        parts = [usable, dead] if not tab else [dead] if tab in DEAD_TABS else [usable]
+        return parts, [Column("sort_order", kind, descending), Column("id", int, descending)]
 
 
 def in_tab(keys: ApiKeyQuerySet, tab: str, now: datetime) -> ApiKeyQuerySet:
@@ -288,8 +315,9 @@ class SilenceLink:
     is_unused: bool
 
 
-def silence_links(listing: KeyFilter, keys: ApiKeyQuerySet, path: str, query: QueryDict) -> list[SilenceLink]:
-    """Return a link for each of SILENCE_CHOICES, counted under the other filters: ``keys`` are what those keep."""
+def silence_links(listing: KeyFilter, path: str, query: QueryDict) -> list[SilenceLink]:
+    """Return a link for each of SILENCE_CHOICES, counted under the filters besides status and silence."""
+    keys = listing.without("status", "silence")
     counts = keys.count_silences(listing.now, COUNT_LIMIT + 1)
     more = sum(counts.values()) > COUNT_LIMIT
     texts = {kind.value: f"{count:,}{'+' if more else ''}" for kind, count in counts.items()}

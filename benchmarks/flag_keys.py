@@ -70,6 +70,8 @@ INSERT INTO apikeys_keyactivity (key_id, first_used_at, last_used_at, last_addre
 SELECT id, created_at, now() - CASE WHEN random() < %(unused)s THEN interval '91 days' + interval '300 days' * random()
     ELSE interval '80 days' * random() END, '192.0.2.1'
 FROM apikeys_apikey WHERE id %% 50 > 0
+ON CONFLICT (key_id) DO UPDATE SET first_used_at = excluded.first_used_at, last_used_at = excluded.last_used_at,
+    last_address = excluded.last_address
 """
 # One silent key in twenty is seasonal, one in a hundred may be silent.
 RHYTHMS = """

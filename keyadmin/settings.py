@@ -86,8 +86,12 @@ TEMPLATES = [
 
 DATABASES = {"default": environment.database("DATABASE_URL", f"sqlite:///{VAR_DIR / 'keyadmin.sqlite3'}")}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-# The database cache is shared by every process and needs no further service.
-CACHES = {"default": environment.cache("CACHE_URL", "dbcache://keyadmin_cache")}
+# The database cache is shared by every process and needs no further service. The other one is for what each process may
+# find out by itself.
+CACHES = {
+    "default": environment.cache("CACHE_URL", "dbcache://keyadmin_cache"),
+    "process": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 1000}},
+}
 
 AUTH_USER_MODEL = "apikeys.User"
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]

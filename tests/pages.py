@@ -112,8 +112,9 @@ def make_keys(organization, number, *, change=lambda key, place: None, used=lamb
     ApiKey.objects.bulk_create(keys)
     through = ApiKey.scopes.through
     through.objects.bulk_create([through(key_id=key.pk, scope_id=scope.pk) for key in keys for scope in scopes])
-    KeyActivity.objects.bulk_create(
-        [KeyActivity(key_id=key.pk, last_used_at=at) for place, key in enumerate(keys) if (at := used(place))]
+    KeyActivity.objects.bulk_update(
+        [KeyActivity(key_id=key.pk, last_used_at=at) for place, key in enumerate(keys) if (at := used(place))],
+        ["last_used_at"],
     )
     return keys
 

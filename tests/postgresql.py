@@ -24,13 +24,13 @@ FOLDERS = (
     "usr/local/opt/postgresql@*/bin",
 )
 # The shell outlives whoever started it: when its input closes, because that process stopped the server, crashed or
-# was killed, it stops what still runs, whichever start it was, and removes the folder.
+# was killed, it stops what still runs, whichever start it was, and removes the folder unless that is to be kept.
 GUARD = """
 cat >/dev/null
 [ -e "$FOLDER/data/postmaster.pid" ] && kill -INT "$(head -n 1 "$FOLDER/data/postmaster.pid")"
 tries=0
 while [ -e "$FOLDER/data/postmaster.pid" ] && [ $tries -lt 300 ]; do sleep 0.1; tries=$((tries + 1)); done
-rm -rf "$FOLDER"
+[ -n "$KEPT" ] || rm -rf "$FOLDER"
 """
 type Ending = Literal["fast", "immediate", "kill"]
 # What "pg_ctl stop -m" sends, and what no server can catch.
@@ -75,17 +75,22 @@ class PostgreSQL:
     """A running server. As root it runs as nobody, because PostgreSQL refuses to run as root.
 
     A durable one flushes each commit to disk before it answers, as in production; the other is fast and may lose data.
-    Further settings are PostgreSQL's own: ``shared_buffers="1GB"``.
+    Further settings are PostgreSQL's own: ``shared_buffers="1GB"``. With ``kept`` its data stay in that folder, and
+    are those of the last time when there are any.
     """
 
-    def __init__(self, *, durable: bool = False, max_connections: int = 60, **settings: str) -> None:
+    def __init__(
+        self, *, durable: bool = False, max_connections: int = 60, kept: Path | None = None, **settings: str
+    ) -> None:
         self._programs = binaries()
         self._settings = {"max_connections": max_connections} | settings
         if not durable:
             self._settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
         is_root = os.geteuid() == 0
         # Not in root's own TMPDIR, which may be closed to nobody.
-        self._folder = Path(tempfile.mkdtemp(prefix="keyadmin-postgresql-", dir="/tmp" if is_root else None))  # noqa: S108
+        self._is_kept = kept is not None
+        self._folder = kept or Path(tempfile.mkdtemp(prefix="keyadmin-postgresql-", dir="/tmp" if is_root else None))  # noqa: S108
+        self._folder.mkdir(parents=True, exist_ok=True)
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the server runs
         self._as: dict[str, Any] = {}
         if is_root:
@@ -94,11 +99,14 @@ class PostgreSQL:
             self._as = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
         self._guard = self._run(["/bin/sh", "-c", GUARD], stdin=subprocess.PIPE)
         try:
-            self._initialize()
+            is_new = not (self._folder / "data" / "PG_VERSION").exists()
+            if is_new:
+                self._initialize()
             self.port = free_port()
             self.start()
             with self.connect() as connection:
-                connection.execute(f"CREATE DATABASE {USER}")
+                if is_new:
+                    connection.execute(f"CREATE DATABASE {USER}")
                 row = connection.execute("SHOW server_version").fetchone()
             self.version = f"PostgreSQL {row[0] if row else ''}"
         except BaseException:
@@ -126,7 +134,12 @@ class PostgreSQL:
         return subprocess.Popen(
             command,
             cwd="/",
-            env={"PATH": os.environ["PATH"], "LC_ALL": "C", "FOLDER": str(self._folder)},
+            env={
+                "PATH": os.environ["PATH"],
+                "LC_ALL": "C",
+                "FOLDER": str(self._folder),
+                "KEPT": "yes" if self._is_kept else "",
+            },
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -187,7 +200,7 @@ class PostgreSQL:
         return self.url(name)
 
     def stop(self) -> None:
-        """Stop the server and remove its folder."""
+        """Stop the server and remove its folder, unless that is kept."""
         if server := getattr(self, "_server", None):
             server.send_signal(signal.SIGINT)
             server.wait(START_SECONDS)

@@ -14,7 +14,9 @@ LAYERS = [
     {"views", "management", "accounts"},
     {
         "forms",
+        "tallies",
         "filters",
+        "widgets",
         "usage_forms",
         "key_tables",
         "organization_tables",
@@ -67,7 +69,7 @@ MODELS = [
     "counting_sql",
     "job",
 ]
-MODELS += ["exemption", "key", "silence", "catalogue", "organization", "user", "audit", "recording", "text"]
+MODELS += ["exemption", "key", "silence", "catalogue", "organization", "user", "audit", "recording", "extremes", "text"]
 
 
 def imports_of(path):

@@ -83,7 +83,7 @@ def test_unused_begins_after_its_border(organization, viewing, offset, found):
     listing = filtered(viewing, organization, "")
     border = listing.now - timedelta(days=django_settings.UNUSED_AFTER_DAYS)
     key = make_old_key(organization, timedelta(days=200))
-    KeyActivity.objects.create(key_id=key.pk, last_used_at=border + offset)
+    KeyActivity.objects.filter(key=key).update(last_used_at=border + offset)
     assert in_tab(organization.keys.all(), "unused", listing.now).exists() == found
 
 
@@ -115,7 +115,7 @@ def test_an_expiry_is_found_up_to_its_border(organization, viewing, query, offse
 )
 def test_a_last_use_is_found_up_to_its_border(organization, viewing, query, ago, found):
     listing = filtered(viewing, organization, query)
-    KeyActivity.objects.create(key_id=make_key(organization).key.pk, last_used_at=listing.now - ago)
+    KeyActivity.objects.filter(key=make_key(organization).key).update(last_used_at=listing.now - ago)
     assert listing.qs.exists() == found
 
 

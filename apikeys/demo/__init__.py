@@ -87,7 +87,8 @@ def _requests(rng: random.Random, now: datetime, work: Iterable[tuple[Plan, ApiK
         write_days(key, traffic)
         activities += [traffic.activity] if traffic.activity else []
         total += len(traffic.events) + sum(row.requests for row in traffic.hours)
-    KeyActivity.objects.bulk_create(activities)
+    fields = ["first_used_at", "last_used_at", "last_refused_at", "last_address"]
+    KeyActivity.objects.bulk_update(activities, fields, batch_size=500)
     # The older hours are counted already; the newer ones are counted from their events, as in earnest.
     mark = UsageWatermark.locked()
     mark.recording_since, mark.until, mark.raw_from = clock.recording_since, clock.raw_from, clock.raw_from

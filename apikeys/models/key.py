@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models, transaction
+from django.db import connection, models, transaction
+from django.db.models.functions import Lower
+from django.db.models.lookups import GreaterThan, LessThanOrEqual
 from django.urls import reverse
 from django.utils import timezone
 
@@ -22,12 +24,14 @@ from apikeys import key_secret
 from apikeys.key_secret import KeySecret
 from apikeys.models.audit import Actor, AuditAction, AuditEntry, difference
 from apikeys.models.catalogue import Environment, Scope
+from apikeys.models.extremes import OrEarliest, OrLatest
 from apikeys.models.organization import SYSTEM_SLUG, Member, Organization
 from apikeys.models.recording import UsageWatermark
 from apikeys.models.silence import (
     KeySilence,
     Silence,
     exempt_condition,
+    not_exempt_condition,
     quiet_since,
     recording_since,
     silence_conditions,
@@ -89,15 +93,26 @@ def status_at(
 
 def status_conditions(now: datetime) -> dict[Status, models.Q]:
     """Return the condition of each status as a query; exactly one of them holds for every key."""
-    revoked = models.Q(revoked_at__isnull=False)
-    expired = models.Q(expires_at__isnull=False, expires_at__lte=now)
-    paused = models.Q(paused_at__isnull=False)
+    usable = usable_condition(now)
     return {
-        Status.REVOKED: revoked,
-        Status.EXPIRED: ~revoked & expired,
-        Status.PAUSED: ~revoked & ~expired & paused,
-        Status.ACTIVE: ~revoked & ~expired & ~paused,
+        Status.REVOKED: models.Q(revoked_at__isnull=False),
+        Status.EXPIRED: models.Q(LessThanOrEqual(OrLatest("expires_at"), now), revoked_at__isnull=True),
+        Status.PAUSED: usable & models.Q(paused_at__isnull=False),
+        Status.ACTIVE: usable & models.Q(paused_at__isnull=True),
     }
+
+
+def usable_condition(now: datetime) -> models.Q:
+    """Return the condition of keys that are neither revoked nor expired.
+
+    Most keys are, so it is said in a way that tempts no planner to begin with it.
+    """
+    return models.Q(models.Q(expires_at__isnull=True) | models.Q(expires_at__gt=now), revoked_at__isnull=True)
+
+
+def dead_condition(now: datetime) -> models.Q:
+    """Return the condition of all other keys."""
+    return models.Q(revoked_at__isnull=False) | models.Q(LessThanOrEqual(OrLatest("expires_at"), now))
 
 
 class RevocationReason(models.TextChoices):
@@ -189,6 +204,21 @@ class IssuedKey(NamedTuple):
     secret: KeySecret
 
 
+# One look into an index for each address; DISTINCT would read it for each key.
+_CONTACTS = """
+WITH RECURSIVE found (contact, place) AS (
+    SELECT MIN(owner_contact), 1 FROM apikeys_apikey WHERE organization_id = %(organization)s AND owner_contact > ''
+    UNION ALL
+    SELECT (
+        SELECT MIN(k.owner_contact) FROM apikeys_apikey k
+        WHERE k.organization_id = %(organization)s AND k.owner_contact > found.contact
+    ), place + 1
+    FROM found WHERE contact IS NOT NULL AND place < %(most)s
+)
+SELECT contact FROM found WHERE contact IS NOT NULL
+"""
+
+
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     """The states of keys, and the issuing of new ones."""
 
@@ -202,13 +232,21 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
 
     def usable(self, now: datetime | None = None) -> Self:
         """Return the keys that are neither revoked nor expired: active and paused ones."""
-        conditions = status_conditions(now or timezone.now())
-        return self.filter(conditions[Status.ACTIVE] | conditions[Status.PAUSED])
+        return self.filter(usable_condition(now or timezone.now()))
+
+    def dead(self, now: datetime | None = None) -> Self:
+        """Return the keys that are revoked or expired."""
+        return self.filter(dead_condition(now or timezone.now()))
+
+    def with_activity(self) -> Self:
+        """Join what is kept of each key's requests, so that it can be read by organization and last use."""
+        return self.filter(activity__organization_id=models.F("organization_id"))
 
     def expiring(self, now: datetime | None = None, within: timedelta = EXPIRING_WITHIN) -> Self:
         """Return the usable keys whose end is near."""
         now = now or timezone.now()
-        return self.usable(now).filter(expires_at__lte=now + within)
+        end = OrLatest("expires_at")
+        return self.usable(now).filter(GreaterThan(end, now), LessThanOrEqual(end, now + within))
 
     def with_silence(self, *kinds: Silence, now: datetime | None = None, days: int | None = None) -> Self:
         """Return the usable keys whose silence is of one of some kinds, with ``quiet_since``: since when.
@@ -218,13 +256,13 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         now = now or timezone.now()
         conditions = silence_conditions(now, settings.UNUSED_AFTER_DAYS if days is None else days)
         wanted = functools.reduce(operator.or_, (conditions[kind] for kind in kinds))
-        return self.usable(now).annotate(quiet_since=quiet_since()).filter(wanted)
+        return self.usable(now).with_activity().annotate(quiet_since=quiet_since()).filter(wanted)
 
     def unused(self, now: datetime | None = None, days: int | None = None) -> Self:
         """Return the usable keys that nobody uses, never or not any more, but for those that may be silent."""
         now = now or timezone.now()
         condition = unused_condition(now, settings.UNUSED_AFTER_DAYS if days is None else days)
-        return self.usable(now).annotate(quiet_since=quiet_since()).filter(condition)
+        return self.usable(now).with_activity().annotate(quiet_since=quiet_since()).filter(condition)
 
     def count_silences(self, now: datetime, most: int) -> dict[Silence, int]:
         """Count the usable silent keys of each kind, without those that may be silent; ``most`` of them at most."""
@@ -232,7 +270,9 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         kinds = models.Case(
             *(models.When(condition, then=models.Value(kind)) for kind, condition in conditions.items())
         )
-        silent = self.with_silence(*Silence, now=now).exclude(exempt_condition(now)).annotate(kind=kinds).order_by()
+        silent = self.with_silence(*Silence, now=now).filter(not_exempt_condition(now)).annotate(kind=kinds)
+        # By the index that finds silent keys fastest: those that were never used first.
+        silent = silent.order_by(OrEarliest("activity__last_used_at"), "activity__key_id")
         counts = {kind.value: models.Count("kind", filter=models.Q(kind=kind)) for kind in Silence}
         found = silent.values("kind")[:most].aggregate(**counts)
         return {kind: found[kind.value] for kind in Silence}
@@ -247,7 +287,13 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         conditions = status_conditions(now or timezone.now())
         tried = models.Q(activity__last_refused_at__gt=models.F("revoked_at")) & conditions[Status.REVOKED]
         tried |= models.Q(activity__last_refused_at__gt=models.F("expires_at")) & conditions[Status.EXPIRED]
-        return self.filter(tried, activity__last_refused_at__gte=since)
+        return self.with_activity().filter(tried, activity__last_refused_at__gte=since)
+
+    def contacts_of(self, organization: Organization, most: int) -> list[str]:
+        """Return the first addresses of owners who are no members, in order, each once."""
+        with connection.cursor() as cursor:
+            cursor.execute(_CONTACTS, {"organization": organization.pk, "most": most})
+            return [contact for (contact,) in cursor.fetchall()]
 
     def without_owner(self, now: datetime | None = None) -> Self:
         """Return the usable keys for which nobody answers: their owner's account is closed."""
@@ -275,6 +321,16 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
                 models.Prefetch("replaced_by_keys", ApiKey.objects.select_related("organization", "environment")),
             )
         )
+
+    def for_list(self) -> Self:
+        """Fetch with each key what a row of the list shows of it, but for its scopes: see fetch_scopes()."""
+        related = ("environment", "owner__user", "activity", "rhythm", "exemption__owner__user")
+        return self.annotate(recording_since=recording_since()).select_related(*related)
+
+    @staticmethod
+    def fetch_scopes(keys: Sequence[ApiKey]) -> None:
+        """Fetch the scopes of some keys, in one query."""
+        models.prefetch_related_objects(keys, "scopes")
 
     def issue(
         self,
@@ -382,8 +438,19 @@ class ApiKey(models.Model):
         ]
         indexes = [
             models.Index(fields=["organization", "-created_at", "-id"], name="key_newest"),
-            models.Index(fields=["organization", "name", "id"], name="key_by_name"),
-            models.Index(fields=["organization", "expires_at", "id"], name="key_by_expiry"),
+            models.Index("organization", Lower("name"), "id", name="key_by_lower_name"),
+            models.Index("organization", OrLatest("expires_at"), "id", name="key_by_end"),
+            models.Index(
+                fields=["organization", "-created_at", "-id"],
+                condition=models.Q(revoked_at__isnull=False),
+                name="key_revoked",
+            ),
+            models.Index(
+                fields=["organization", "-created_at", "-id"],
+                condition=models.Q(paused_at__isnull=False),
+                name="key_paused",
+            ),
+            models.Index(fields=["organization", "owner_contact"], name="key_of_contact"),
         ]
         verbose_name = "API key"
 
@@ -465,7 +532,7 @@ class ApiKey(models.Model):
 
     @property
     def last_activity(self) -> KeyActivity | None:
-        """The key's activity, or None before its first request."""
+        """The key's activity."""
         return getattr(self, "activity", None)
 
     @property
@@ -737,11 +804,16 @@ class KeyScope(models.Model):
 
 
 class KeyActivity(models.Model):
-    """What moves at a key's requests, apart from it so that a request never writes the key."""
+    """What moves at a key's requests, apart from it so that a request never writes the key.
+
+    A trigger makes the row with the key.
+    """
 
     key = models.OneToOneField(
         ApiKey, models.DO_NOTHING, primary_key=True, related_name="activity", db_constraint=False
     )
+    # The key's own, put in by a trigger: lists are read by organization and last use. docs/performance.md
+    organization_id = models.BigIntegerField(null=True, editable=False)
     first_used_at = models.DateTimeField(null=True)
     last_used_at = models.DateTimeField(null=True)
     last_refused_at = models.DateTimeField(null=True)
@@ -752,6 +824,14 @@ class KeyActivity(models.Model):
     limited_by_version = models.PositiveIntegerField(null=True)
 
     class Meta:
+        indexes = [
+            models.Index("organization_id", OrEarliest("last_used_at"), "key", name="activity_by_last_use"),
+            models.Index(
+                fields=["organization_id", "last_refused_at"],
+                condition=models.Q(last_refused_at__isnull=False),
+                name="activity_by_last_refusal",
+            ),
+        ]
         verbose_name_plural = "key activities"
 
     def __str__(self) -> str:

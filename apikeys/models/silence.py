@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from django.apps import apps
 from django.conf import settings
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Case, Func, Q, Subquery, Value, When
+from django.db.models import Case, Exists, Func, OuterRef, Q, Subquery, Value, When
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce, Greatest
-from django.db.models.lookups import GreaterThan, GreaterThanOrEqual, LessThan, LessThanOrEqual
+from django.db.models.lookups import GreaterThan, LessThan, LessThanOrEqual
 from django.db.models.sql.compiler import SQLCompiler
 from django.utils import timezone
 
+from apikeys.models.extremes import EARLIEST, OrEarliest
 from apikeys.models.recording import UsageWatermark
 
 DAY: Final = timedelta(days=1)
@@ -70,32 +72,67 @@ def silence_at(
 
 def silence_conditions(now: datetime, days: int) -> dict[Silence, Q]:
     """Return the condition of each kind as a query on keys; at most one holds for a key. Status is not looked at."""
-    border = now - days * DAY
-    # Of a used key it goes without saying that it is older, but not for an index by creation.
-    used = Q(created_at__lt=border, activity__last_used_at__lt=border)
-    never = Q(created_at__lt=border, activity__last_used_at__isnull=True)
-    slack, whole = SLACK
-    silence = (Value(_whole_seconds(now)) - EpochSeconds(quiet_since())) * Value(whole)
-    explained = Coalesce("rhythm__usual_gap", 0) * Value(slack)
-    too_long, within = Q(GreaterThan(silence, explained)), Q(LessThanOrEqual(silence, explained))
-    recorded, late = Q(LessThan(recording_since(), border)), Q(GreaterThanOrEqual(recording_since(), border))
+    silent, used, never, recorded = _silent(now, days), _used(), _never(), _recorded(now, days)
+    too_long, within = _too_long(now), _explained(now)
     return {
-        Silence.NEVER_USED: never & too_long & recorded,
-        Silence.DORMANT: used & too_long,
-        Silence.SEASONAL: (used | never) & within,
-        Silence.NOT_MEASURABLE: never & too_long & late,
+        Silence.NEVER_USED: silent & never & too_long & recorded,
+        Silence.DORMANT: silent & used & too_long,
+        Silence.SEASONAL: silent & within,
+        Silence.NOT_MEASURABLE: silent & never & too_long & ~recorded,
     }
 
 
 def unused_condition(now: datetime, days: int) -> Q:
-    """Return the condition of keys that nobody uses, but for those that may be silent. Status is not looked at."""
-    conditions = silence_conditions(now, days)
-    return (conditions[Silence.NEVER_USED] | conditions[Silence.DORMANT]) & ~exempt_condition(now)
+    """Return the condition of keys that nobody uses, but for those that may be silent. Status is not looked at.
+
+    It is the conditions of UNUSED, with what they have in common said once: a planner takes each for one more reason
+    that few keys are meant.
+    """
+    return _silent(now, days) & _too_long(now) & (_used() | _recorded(now, days)) & not_exempt_condition(now)
+
+
+def _silent(now: datetime, days: int) -> Q:
+    border = now - days * DAY
+    # Of a used key it goes without saying that it is older, but not for an index by creation.
+    return Q(LessThan(OrEarliest("activity__last_used_at"), border), created_at__lt=border)
+
+
+def _used() -> Q:
+    return Q(GreaterThan(OrEarliest("activity__last_used_at"), EARLIEST))
+
+
+def _never() -> Q:
+    return Q(LessThanOrEqual(OrEarliest("activity__last_used_at"), EARLIEST))
+
+
+def _recorded(now: datetime, days: int) -> Q:
+    return Q(LessThan(recording_since(), now - days * DAY))
+
+
+def _too_long(now: datetime) -> Q:
+    return Q(GreaterThan(*_silence_and_explained(now)))
+
+
+def _explained(now: datetime) -> Q:
+    return Q(LessThanOrEqual(*_silence_and_explained(now)))
+
+
+def _silence_and_explained(now: datetime) -> tuple[Combinable, Combinable]:
+    """Return how long a key is silent, and how long its rhythm explains, as expressions in the same unit."""
+    slack, whole = SLACK
+    silence = (Value(_whole_seconds(now)) - EpochSeconds(quiet_since())) * Value(whole)
+    return silence, Coalesce("rhythm__usual_gap", 0) * Value(slack)
 
 
 def exempt_condition(now: datetime) -> Q:
     """Return the condition of keys that may be silent for the time being."""
     return Q(exemption__until__gt=now)
+
+
+def not_exempt_condition(now: datetime) -> Q:
+    """Return the condition of all other keys; a planner knows better how many there are than of a negation."""
+    exemptions = apps.get_model("apikeys", "KeyExemption").objects
+    return Q(~Exists(exemptions.filter(key=OuterRef("pk"), until__gt=now)))
 
 
 def silence_limit(days: int) -> Combinable:

@@ -38,7 +38,7 @@ def audit_list(request: MemberRequest) -> HttpResponse:
     found, bad_cursor = Page[AuditEntry]([], ""), False
     if listing.is_valid():
         try:
-            found = take_page(listing.qs, ORDER, request.GET.get("after", ""))
+            found = take_page([listing.qs], ORDER, request.GET.get("after", ""))
         except BadCursorError:
             bad_cursor = True
     failed = bad_cursor or not listing.is_valid()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from functools import partial
 from http import HTTPStatus
+from itertools import chain
 from typing import Any
 
 from django.conf import settings
@@ -15,12 +16,11 @@ from django.http import Http404, HttpResponse, QueryDict, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.template.defaultfilters import pluralize
 from django.urls import reverse
-from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from apikeys import key_secret
 from apikeys.exports import FORMATS, export_response
-from apikeys.filters import SORT_LABELS, TABS, KeyFilter, SilenceLink, in_tab, silence_links
+from apikeys.filters import SORT_LABELS, TABS, KeyFilter, SilenceLink, silence_links
 from apikeys.forms import KeyForm, add_verb_errors
 from apikeys.http import MemberRequest, actor
 from apikeys.models import (
@@ -34,8 +34,9 @@ from apikeys.models import (
     StaleKeyError,
     UsageHour,
 )
-from apikeys.paging import BadCursorError, Page, changed_url, count_text, take_page
+from apikeys.paging import BadCursorError, Page, changed_url, names_of, take_page
 from apikeys.permissions import role_required
+from apikeys.tallies import all_counts, tab_counts
 from apikeys.views.pages import form_status, get_key, go_to, page, posted
 
 FORM_FIELDS = {"expires_at": "expires_on"}
@@ -61,13 +62,13 @@ def key_list(request: MemberRequest) -> HttpResponse:
     """Show the organization's keys, filtered and page by page."""
     if key_secret.looks_like_key(request.GET.get("q", "")):
         return redirect(_found_url(request, request.GET))
-    listing = KeyFilter(request.GET, queryset=request.member.organization.keys.for_pages(), request=request)
+    listing = KeyFilter(request.GET, queryset=request.member.organization.keys.for_list(), request=request)
     found = Page[ApiKey]([], "")
     bad_cursor = False
     if listing.is_valid():
-        rows, order = listing.ordered()
+        parts, order = listing.ordered()
         try:
-            found = take_page(rows, order, request.GET.get("after", ""))
+            found = take_page(parts, order, request.GET.get("after", ""))
         except BadCursorError:
             bad_cursor = True
     context = _list_context(request, listing, found) | {"bad_cursor": bad_cursor}
@@ -80,10 +81,11 @@ def _list_context(request: MemberRequest, listing: KeyFilter, found: Page[ApiKey
     query, path = request.GET, request.path
     valid = listing.is_valid()
     _with_usage(found.rows)
-    filtered = valid and any(value for name, value in listing.form.cleaned_data.items() if name != "sort")
+    filtered = valid and listing.is_on()
+    counts = tab_counts(listing)
     return {
-        "summary": _summary(request),
-        "tabs": _tabs(request, listing),
+        "summary": partial(_summary, request, listing, counts),
+        "tabs": _tabs(request, counts),
         "silences": _silences(request, listing),
         "unused_after": settings.UNUSED_AFTER_DAYS,
         "form": listing.form,
@@ -100,7 +102,8 @@ def _list_context(request: MemberRequest, listing: KeyFilter, found: Page[ApiKey
 
 
 def _with_usage(keys: list[ApiKey]) -> None:
-    """Put on each key the counts that its row shows."""
+    """Put on each key its scopes and the counts that its row shows."""
+    ApiKey.objects.fetch_scopes(keys)
     daily = UsageHour.objects.daily([key.pk for key in keys], SPARKLINE_DAYS)
     tries = UsageHour.objects.attempts_since_end(keys)
     for key in keys:
@@ -108,28 +111,25 @@ def _with_usage(keys: list[ApiKey]) -> None:
         key.attempts_since = tries.get(key.pk, 0) if key.is_dead else None  # type: ignore[attr-defined]
 
 
-def _summary(request: MemberRequest) -> str:
+def _summary(request: MemberRequest, listing: KeyFilter, counts: dict[str, str]) -> str:
+    """Tell of all keys; the part of the page that htmx replaces does not ask for it."""
     organization = request.member.organization
-    keys, now = organization.keys, timezone.now()
-    soon, silent = count_text(keys.expiring(now, timedelta(days=30))), count_text(keys.unused(now))
+    every = counts if not listing.is_on(besides={"status"}) else all_counts(listing)
     environments = organization.environments.count()
     return (
-        f"{count_text(keys.all())} keys in {environments} environment{pluralize(environments)}. "
-        f"{soon} expire{pluralize(soon, 's,')} within 30 days, "
-        f"{silent} {pluralize(silent, 'is,are')} unused."
+        f"{every['']} keys in {environments} environment{pluralize(environments)}. "
+        f"{every['soon']} expire{pluralize(every['soon'], 's,')} within 30 days, "
+        f"{every['unused']} {pluralize(every['unused'], 'is,are')} unused."
     )
 
 
-def _tabs(request: MemberRequest, listing: KeyFilter) -> list[dict[str, Any]]:
-    query = request.GET.copy()
-    current = query.pop("status", [""])[-1]
-    everything = KeyFilter(query, queryset=request.member.organization.keys.all(), request=request)
-    rows = everything.qs if everything.is_valid() else request.member.organization.keys.all()
+def _tabs(request: MemberRequest, counts: dict[str, str]) -> list[dict[str, Any]]:
+    current = request.GET.get("status", "")
     return [
         {
             "label": label,
             "value": value,
-            "count": count_text(in_tab(rows, value, listing.now)),
+            "count": counts[value],
             "url": changed_url(request.path, request.GET, status=value or None),
             "current": value == current,
         }
@@ -139,12 +139,10 @@ def _tabs(request: MemberRequest, listing: KeyFilter) -> list[dict[str, Any]]:
 
 def _silences(request: MemberRequest, listing: KeyFilter) -> list[SilenceLink]:
     """Return the kinds of silent keys, where they are what the list is about."""
-    query = request.GET.copy()
-    asked = [query.pop(name, [""])[-1] for name in ("status", "silence")]
-    everything = KeyFilter(query, queryset=request.member.organization.keys.all(), request=request)
-    if not listing.is_valid() or not everything.is_valid() or (asked[0] != "unused" and not asked[1]):
+    asked = [request.GET.get(name, "") for name in ("status", "silence")]
+    if not listing.is_valid() or (asked[0] != "unused" and not asked[1]):
         return []
-    return silence_links(listing, everything.qs, request.path, request.GET)
+    return silence_links(listing, request.path, request.GET)
 
 
 def _columns(request: MemberRequest, sort: str) -> list[dict[str, str]]:
@@ -201,11 +199,9 @@ def key_export(request: MemberRequest, kind: str) -> HttpResponse | StreamingHtt
     AuditEntry.objects.record(
         AuditAction.KEY_EXPORT, by=actor(request), organization=organization, target=kind.upper(), reason=told[:500]
     )
-    rows, order = listing.ordered()
-    rows = rows.order_by(*(f"-{column.field}" if column.descending else column.field for column in order))
-    return export_response(
-        kind, f"{organization.slug}-keys", EXPORT_HEADER, _export_rows(rows.iterator(chunk_size=500))
-    )
+    parts, order = listing.ordered()
+    keys = chain.from_iterable(part.order_by(*names_of(order)).iterator(chunk_size=500) for part in parts)
+    return export_response(kind, f"{organization.slug}-keys", EXPORT_HEADER, _export_rows(keys))
 
 
 def _export_rows(keys: Iterator[ApiKey]) -> Iterator[list[object]]:

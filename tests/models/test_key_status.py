@@ -27,7 +27,7 @@ def test_python_and_sql_agree_on_every_key(organization, revoked, expires, pause
         revoked_at=now if revoked else None,
     )
     if used is not None:
-        KeyActivity.objects.create(key=key, last_used_at=now - timedelta(days=abs(used), seconds=5))
+        use(key, last_used_at=now - timedelta(days=abs(used), seconds=5))
     stored = ApiKey.objects.for_pages().get(pk=key.pk)
     status = status_at(now, stored.revoked_at, stored.expires_at, stored.paused_at)
     mine = ApiKey.objects.filter(pk=key.pk)
@@ -35,6 +35,10 @@ def test_python_and_sql_agree_on_every_key(organization, revoked, expires, pause
     assert mine.usable(now).exists() == (status in {Status.ACTIVE, Status.PAUSED})
     assert mine.unused().exists() == stored.is_unused
     assert mine.expiring().exists() == stored.is_expiring
+
+
+def use(key, **times):
+    assert KeyActivity.objects.filter(key=key).update(**times) == 1
 
 
 def test_a_key_expires_at_the_very_instant():
@@ -49,7 +53,7 @@ def test_unused_counts_from_creation_until_the_first_request(organization):
     made_beside = organization.keys.exclude(pk__in=[old.pk, new.pk])
     assert not made_beside.unused().exists()
     assert list(organization.keys.unused()) == [old]
-    KeyActivity.objects.create(key=old, last_used_at=timezone.now() - timedelta(days=89))
-    KeyActivity.objects.create(key=new, last_used_at=None, last_refused_at=timezone.now())
+    use(old, last_used_at=timezone.now() - timedelta(days=89))
+    use(new, last_refused_at=timezone.now())
     assert not organization.keys.unused().exists()
     assert list(organization.keys.unused(days=30)) == [old]

@@ -521,3 +521,17 @@ def test_it_asks_the_database_the_same_number_of_questions_for_2_keys_and_for_60
         assert len(client.get(address).context["keys"]) == 50
     assert len(many) == len(few)
     assert len(few) <= 30
+
+
+def test_nor_does_it_ask_more_for_each_key_that_may_be_silent(organization, viewer, client_of):
+    client = client_of(viewer)
+
+    def opened(number):
+        for _ in range(number):
+            make_exemption(make_old_key(organization, timedelta(days=200)))
+        with CaptureQueriesContext(connection) as queries:
+            assert client.get(url("key_list", organization, silence="exempt")).context["keys"]
+        return len(queries)
+
+    client.get(url("key_list", organization))
+    assert opened(1) == opened(5)

@@ -1,0 +1,123 @@
+"""The numbers in the key list's tabs: exact while that is cheap, and said to be more beyond."""
+
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+from django.core.cache import caches
+from django.db import connection
+from django.http import QueryDict
+from django.test.utils import CaptureQueriesContext
+
+from apikeys.filters import KeyFilter
+from apikeys.paging import COUNT_LIMIT
+from apikeys.tallies import tab_counts
+from tests.factories import make_key, make_old_key, make_revoked_key
+from tests.pages import make_keys, soon
+
+pytestmark = pytest.mark.django_db
+COLUMNS = """
+    organization_id, environment_id, name, purpose, owner_contact, networks, rate_period, prefix, digest, pepper_number,
+    created_at, created_by_label, revoked_by_label, revoked_reason, revoked_note, version
+"""
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered():
+    caches["process"].clear()
+
+
+@pytest.fixture
+def listing(organization, viewer):
+    """Return what lists the keys that a query asks for."""
+    request = SimpleNamespace(member=viewer.memberships.get())
+    return lambda query: KeyFilter(QueryDict(query), queryset=organization.keys.all(), request=request)
+
+
+def multiply(key, number):
+    """Copy a key so often, by the database alone."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            # Which takes a minute row by row, and comes back with the end of the test's transaction.
+            cursor.execute("DROP INDEX IF EXISTS key_by_text")
+        cursor.execute(
+            f"""
+            WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < %s)
+            INSERT INTO apikeys_apikey ({COLUMNS}, public_id)
+            SELECT {COLUMNS}, CAST(100000000000 + number AS text) FROM apikeys_apikey, numbers WHERE id = %s
+            """,
+            [number, key.pk],
+        )
+        if connection.vendor == "postgresql":
+            cursor.execute("ANALYZE apikeys_apikey, apikeys_keyactivity")
+
+
+def test_up_to_the_limit_it_is_exact(organization, listing):
+    multiply(make_key(organization, "many").key, COUNT_LIMIT - 1)
+    counts = tab_counts(listing(""))
+    assert (counts[""], counts["active"], counts["revoked"]) == ("10,000", "10,000", "0")
+    assert tab_counts(listing("environment=prod"))[""] == "10,000"
+
+
+def test_beyond_the_limit_it_says_that_there_are_more(organization, listing):
+    multiply(make_key(organization, "many").key, COUNT_LIMIT)
+    make_revoked_key(organization, "one")
+    make_key(organization, "soon", expires_at=soon(5))
+    for query in ("", "environment=prod"):
+        counts = tab_counts(listing(query))
+        assert (counts[""], counts["active"]) == ("10,000+", "10,000+")
+        # Each tab has a limit of its own.
+        assert (counts["revoked"], counts["expiring"], counts["soon"], counts["paused"]) == ("1", "1", "1", "0")
+
+
+def test_of_a_search_that_finds_more_every_number_is_a_least_one(organization, listing):
+    multiply(make_key(organization, "many").key, COUNT_LIMIT)
+    counts = tab_counts(listing("q=many"))
+    assert counts[""] == counts["active"] == "10,000+"
+    assert counts["revoked"] == "0+"
+
+
+@pytest.mark.parametrize("query", ["", "q=Key", "environment=prod", "created=0-30"])
+def test_it_takes_one_statement_for_all_tabs(organization, listing, query):
+    make_keys(organization, 12)
+    asked = listing(query)
+    asked.is_valid()
+    asked.without("status")
+    with CaptureQueriesContext(connection) as queries:
+        tab_counts(asked)
+    counting = [one for one in queries if "COUNT(" in one["sql"]]
+    assert len(counting) == 1
+
+
+@pytest.mark.parametrize("query", ["", "environment=prod", "q=many"])
+def test_what_is_far_beyond_the_limit_is_counted_once_a_minute(organization, listing, query):
+    multiply(make_key(organization, "many").key, COUNT_LIMIT + 1_000)
+    make_revoked_key(organization, "one of many")
+    first = tab_counts(listing(query))
+    make_revoked_key(organization, "another of many")
+    with CaptureQueriesContext(connection) as queries:
+        again = tab_counts(listing(query))
+    assert first[""] == again[""] == first["active"] == again["active"] == "10,000+"
+    if query.startswith("q="):
+        assert not any("COUNT(" in one["sql"] for one in queries)
+    else:
+        # What is told exactly is counted each time.
+        assert (first["revoked"], again["revoked"]) == ("1", "2")
+    assert tab_counts(listing("created=0-30"))["revoked"] == "2"
+
+
+@pytest.mark.parametrize("query", ["", "environment=prod"])
+def test_counted_together_or_apart_the_numbers_are_the_same(organization, listing, query):
+    make_revoked_key(organization)
+    make_key(organization, expires_at=soon(5))
+    make_key(organization, expires_at=soon(45))
+    make_old_key(organization, timedelta(days=200))
+    counts = tab_counts(listing(query))
+    assert {tab: counts[tab] for tab in ("", "revoked", "expiring", "soon", "expired")} == {
+        "": str(organization.keys.count()),
+        "revoked": "1",
+        "expiring": "2",
+        "soon": "1",
+        "expired": "0",
+    }
+    assert counts["unused"] == str(organization.keys.unused().count())
