@@ -29,6 +29,7 @@ import apikeys.models.counting_sql as sql  # noqa: E402
 from apikeys.models import Dimension, UsageWatermark  # noqa: E402
 from apikeys.models.counting import RANKED_DAYS, ROLL_UPS_KEPT  # noqa: E402
 from benchmarks.grown.source import source  # noqa: E402
+from benchmarks.grown.trigrams import index_at_the_end  # noqa: E402
 
 DAY: Final = timedelta(days=1)
 
@@ -48,7 +49,8 @@ def main() -> None:
     days = [today - DAY * number for number in range(options.days, -1, -1)]
     progress = tqdm(total=len(days) + 4, unit=" steps", disable=None)
     progress.set_description("keys")
-    add_keys(options.keys)
+    with index_at_the_end():
+        script("data.sql", keys=options.keys)
     run("ANALYZE")
     progress.update()
     script("events.sql", events=options.events, since=since)
@@ -75,17 +77,6 @@ def main() -> None:
     )
     progress.update()
     progress.close()
-
-
-def add_keys(number: int) -> None:
-    """Make the keys. The index of trigrams takes an hour key by key, and a minute at the end."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT indexdef FROM pg_indexes WHERE indexname = 'key_by_text'")
-        indexes = [definition for (definition,) in cursor.fetchall()]
-    run("DROP INDEX IF EXISTS key_by_text")
-    script("data.sql", keys=number)
-    for definition in indexes:
-        run(definition)
 
 
 def check_number(wanted: int) -> None:
