@@ -185,7 +185,9 @@ def measure_sqlite(server: PostgreSQL, options: argparse.Namespace) -> dict[str,
         spans = ("24h", "7d", "30d", "90d", "13m")
         paths |= {f"{name}, {span}": f"{LIST}{public_id}?range={span}" for span in spans}
         paths |= {f"{name}, {page}": f"{LIST}{public_id}/{page}" for page in ("revoke", "edit", "requests")}
-    paths |= {page or "overview": f"/grown/{page}" for page in ("", "audit/", "members/", "scopes/", "settings/")}
+    paths |= {
+        page or "overview": f"/grown/{page}" for page in ("", "usage/", "audit/", "members/", "scopes/", "settings/")
+    }
     found = {}
     for name, path in tqdm(paths.items(), unit=" pages", disable=None, leave=False):
         if options.only in name:
