@@ -26,6 +26,7 @@ from apikeys.models import (
 from apikeys.models.key import ApiKeyQuerySet
 from apikeys.paging import Column, count_each, count_text, number_text
 from apikeys.ranges import TimeRange
+from apikeys.tallies import NEWEST
 
 # The usual spans of time, and the days for which is kept which keys stood out.
 RANKED_DAYS: Final = {"24h": 1, "7d": 7, "30d": 30, "90d": 90, "13m": 395}
@@ -228,7 +229,7 @@ class KeyRow:
 
 def keys_by_status(organization: Organization, now: datetime) -> list[dict[str, Any]]:
     """Return how many keys have each status."""
-    keys = organization.keys.order_by("-created_at", "-id")
+    keys = organization.keys.order_by(*NEWEST)
     counts = count_each({one.value: in_tab(keys, one.value, now) for one in Status})
     return [
         {"value": name, "count": number_text(count), "query": urlencode({"status": name})}
@@ -238,7 +239,7 @@ def keys_by_status(organization: Organization, now: datetime) -> list[dict[str, 
 
 def keys_by_age(organization: Organization, now: datetime, statuses: list[Status]) -> list[KeyRow]:
     """Return how many keys of each age have each of some statuses."""
-    keys = organization.keys.order_by("-created_at", "-id")
+    keys = organization.keys.order_by(*NEWEST)
     queries = {
         urlencode({"status": status.value, "created": age}): of_age(in_tab(keys, status.value, now), age, now)
         for age, _ in CREATED_CHOICES

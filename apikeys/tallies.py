@@ -50,9 +50,9 @@ def tab_counts(listing: KeyFilter) -> dict[str, str]:
     A narrow choice is read once for all tabs. Of a wide one each tab is counted by an index of its own, but not of a
     search, which no index orders: it tells how many there are among the first.
     """
-    keys = listing.without("status")
     if not listing.is_on(besides={"status"}):
         return all_counts(listing)
+    keys = listing.without("status")
     memory = _Memory(listing)
     if not memory.known:
         counts = _count_together(keys, listing.now)
@@ -69,9 +69,10 @@ def all_counts(listing: KeyFilter) -> dict[str, str]:
 
 
 class _Memory:
-    """What is said of tabs with far more than COUNT_LIMIT keys, kept for a minute in this process.
+    """What is said of tabs with far more than COUNT_LIMIT keys, and of a search that finds more, kept for a minute.
 
-    Nobody could tell whether that is a minute old: in so short a time no organization gets rid of a thousand keys.
+    Each process keeps its own. Of a tab nobody could tell whether it is a minute old: in so short a time no
+    organization gets rid of a thousand keys. Of a search only that it finds more than COUNT_LIMIT is known.
     """
 
     def __init__(self, listing: KeyFilter, *, of_all: bool = False) -> None:

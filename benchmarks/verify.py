@@ -34,7 +34,6 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import psycopg  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from tests.ports import free_port  # noqa: E402
@@ -194,8 +193,7 @@ def make_keys(url: str, count: int, file: Path) -> Path:
 
 def django_peers(postgresql: PostgreSQL, count: int) -> list[Side]:
     """Install and prepare the peers that run on Django, and the two floors."""
-    with psycopg.connect(port=postgresql.port, host="127.0.0.1", user="keyadmin", autocommit=True) as connection:
-        connection.execute("CREATE DATABASE peers")
+    postgresql.make_database("peers")
     python = WORK / "peers" / "bin" / "python"
     if not python.exists():
         uv = shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
@@ -215,13 +213,12 @@ def django_peers(postgresql: PostgreSQL, count: int) -> list[Side]:
 
 def settle(postgresql: PostgreSQL) -> None:
     """Do what autovacuum would begin in the middle of the first runs: nobody is measured on a database just filled."""
-    server = {"port": postgresql.port, "host": "127.0.0.1", "user": "keyadmin", "autocommit": True}
-    with psycopg.connect(**server) as connection:
+    with postgresql.connect() as connection:
         names = connection.execute("SELECT datname FROM pg_database WHERE datallowconn").fetchall()
     for (name,) in names:
-        with psycopg.connect(**server, dbname=name) as connection:
+        with postgresql.connect(name) as connection:
             connection.execute("VACUUM (ANALYZE)")
-    with psycopg.connect(**server) as connection:
+    with postgresql.connect() as connection:
         connection.execute("CHECKPOINT")
 
 
@@ -231,8 +228,7 @@ def node_peers(postgresql: PostgreSQL, count: int) -> list[Side]:
     if not node or not npm:
         tqdm.write("LEFT OUT better-auth: Node and npm are not installed.")
         return []
-    with psycopg.connect(port=postgresql.port, host="127.0.0.1", user="keyadmin", autocommit=True) as connection:
-        connection.execute("CREATE DATABASE better_auth")
+    postgresql.make_database("better_auth")
     folder = WORK / "better-auth"
     folder.mkdir(exist_ok=True)
     shutil.copy(PEERS / "better_auth.mjs", folder)
