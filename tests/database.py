@@ -12,6 +12,8 @@ from tests.postgresql import NotInstalledError, PostgreSQL
 
 ENGINES = ("sqlite", "postgresql")
 SETTINGS = Path(__file__).parent.parent / "keyadmin" / "settings.py"
+# What hangs fails with its statement instead of holding up the whole run.
+HANGS_END = {"statement_timeout": "300s", "lock_timeout": "120s", "idle_in_transaction_session_timeout": "600s"}
 server_key = pytest.StashKey[PostgreSQL]()
 
 
@@ -37,7 +39,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Pa
     if options.db != "postgresql" or options.help or options.version or options.collectonly:
         return
     try:
-        server = PostgreSQL()
+        server = PostgreSQL(**HANGS_END)
     except NotInstalledError as error:
         raise pytest.UsageError(str(error)) from None
     early_config.add_cleanup(server.stop)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from apikeys import partitions
@@ -16,11 +16,12 @@ from apikeys.demo.cast import HALDEN, HOUSES, NORTHWIND
 from apikeys.demo.history import History, make_people
 from apikeys.demo.plans import Plan
 from apikeys.demo.traffic import Clock, make_traffic, write, write_days
-from apikeys.models import ApiKey, JobRun, KeyActivity, Organization, UsageEvent, UsageHour, UsageWatermark
+from apikeys.models import ApiKey, JobRun, KeyActivity, Organization, UsageDay, UsageEvent, UsageHour, UsageWatermark
 from apikeys.models.counting import recount_organizations
 
 PLANS = {NORTHWIND.slug: northwind.plans, HALDEN.slug: halden.plans}
 SIGN_IN_DAYS = 60
+_WRITTEN = (ApiKey, KeyActivity, UsageEvent, UsageHour, UsageDay)
 
 type Work = list[tuple[Plan, ApiKey]]
 type Progress = Callable[[Work], Iterable[tuple[Plan, ApiKey]]]
@@ -64,6 +65,16 @@ def seed(number: int, progress: Progress = iter) -> Seeded:
         return Seeded(len(work), total, entries)
 
 
+def analyze() -> None:
+    """Let PostgreSQL see what has been written.
+
+    By itself it does so a minute after a transaction ends; until then it plans as if the tables were as before.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(f"ANALYZE {', '.join(model._meta.db_table for model in _WRITTEN)}")
+
+
 def _runs(now: datetime) -> Iterator[JobRun]:
     """Yield the newest run of each scheduled command, as if a scheduler had been at work until now."""
     for job, minutes, done in (
@@ -89,6 +100,7 @@ def _requests(rng: random.Random, now: datetime, work: Iterable[tuple[Plan, ApiK
         total += len(traffic.events) + sum(row.requests for row in traffic.hours)
     fields = ["first_used_at", "last_used_at", "last_refused_at", "last_address"]
     KeyActivity.objects.bulk_update(activities, fields, batch_size=500)
+    analyze()
     # The older hours are counted already; the newer ones are counted from their events, as in earnest.
     mark = UsageWatermark.locked()
     mark.recording_since, mark.until, mark.raw_from = clock.recording_since, clock.raw_from, clock.raw_from

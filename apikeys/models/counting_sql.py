@@ -23,7 +23,8 @@ _ENGINES: Final = {
         "seconds": "CAST(EXTRACT(EPOCH FROM {0} - {1}) AS bigint)",
         "less": "LEAST",
         "greater": "GREATEST",
-        "skip_locked": "FOR UPDATE SKIP LOCKED",
+        # By place: however few notes the planner believes in, it looks for each only once.
+        "unlocked": "ctid = ANY (ARRAY(SELECT ctid FROM apikeys_latehour WHERE {notes} FOR UPDATE SKIP LOCKED))",
     },
     "sqlite": {
         "hour_of_at": "strftime('%%Y-%%m-%%d %%H:00:00', at)",
@@ -31,7 +32,7 @@ _ENGINES: Final = {
         "seconds": "(CAST(strftime('%%s', {0}) AS integer) - CAST(strftime('%%s', {1}) AS integer))",
         "less": "MIN",
         "greater": "MAX",
-        "skip_locked": "",
+        "unlocked": "{notes}",
     },
 }
 # The value of an event in each dimension. No part can hold a control character, so it is told where one ends.
@@ -45,12 +46,13 @@ VALUES: Final = {
 def rendered(statement: str, keys: Sequence[int] | None = None, **parts: str) -> str:
     """Return a statement for the engine in use, about some keys or, with None, about all of them."""
     engine = dict(_ENGINES[connection.vendor])
-    seconds = engine.pop("seconds")
+    seconds, unlocked = engine.pop("seconds"), engine.pop("unlocked")
     listed = "" if keys is None else f"({', '.join(str(int(key)) for key in keys)})"
     organizations = f"(SELECT organization_id FROM apikeys_apikey WHERE id IN {listed})"  # noqa: S608 - of numbers
     return statement.format(
         **engine,
         **parts,
+        unlocked_notes=unlocked.format(notes="hour >= %(since)s AND hour < %(until)s"),
         gap=seconds.format("hour", "LAG(hour) OVER (PARTITION BY key_id ORDER BY hour)"),
         gap_now=seconds.format("excluded.last_hour", "apikeys_keyrhythm.last_hour"),
         age=seconds.format("last_hour", "first_hour"),
@@ -84,11 +86,7 @@ FIRST_EVENT: Final = "SELECT MIN(at) FROM apikeys_usageevent WHERE at >= %(since
 ANY_EVENT: Final = "SELECT 1 FROM apikeys_usageevent WHERE at >= %(since)s AND at < %(until)s LIMIT 1"
 ANY_HOUR: Final = "SELECT 1 FROM apikeys_usagehour WHERE hour = %(since)s LIMIT 1"
 # A note that somebody holds belongs to an event that is not committed yet, and stays.
-FORGET_NOTES: Final = """
-DELETE FROM apikeys_latehour WHERE id IN (
-    SELECT id FROM apikeys_latehour WHERE hour >= %(since)s AND hour < %(until)s {skip_locked}
-)
-"""
+FORGET_NOTES: Final = "DELETE FROM apikeys_latehour WHERE {unlocked_notes}"
 
 # Of one key: counts are added to what is there.
 
@@ -281,15 +279,17 @@ _NEWEST: Final = {
     ) newest WHERE place <= {median_of}
     """,
 }
+# Materialized: a planner that knows of no more than a few rows would find the medians anew for each of them.
 MEDIANS: Final = {
     vendor: f"""
-UPDATE apikeys_keyrhythm SET median_gap = medians.gap FROM (
+WITH medians AS MATERIALIZED (
     SELECT key_id, gap FROM (
         SELECT key_id, gap, ROW_NUMBER() OVER (PARTITION BY key_id ORDER BY gap) AS place,
                COUNT(*) OVER (PARTITION BY key_id) AS gaps
         FROM (SELECT key_id, {{gap}} AS gap FROM ({newest}) newest_hours) some_gaps WHERE gap > 3600
     ) placed WHERE place = (gaps + 1) / 2
-) medians WHERE medians.key_id = apikeys_keyrhythm.key_id
+)
+UPDATE apikeys_keyrhythm SET median_gap = medians.gap FROM medians WHERE medians.key_id = apikeys_keyrhythm.key_id
 """  # noqa: S608 - of constants
     for vendor, newest in _NEWEST.items()
 }

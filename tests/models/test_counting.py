@@ -24,6 +24,7 @@ from apikeys.models import (
     UsageEvent,
     UsageHour,
     UsageWatermark,
+    counting_sql,
 )
 from apikeys.models.counting_sql import MOST_KEPT
 from apikeys.models.series import RANGES, edges, floor_day, floor_hour
@@ -284,6 +285,19 @@ def test_the_gap_before_a_late_event_is_learnt(key):
     rhythm = KeyRhythm.objects.get(key=key)
     assert rhythm.first_hour == at_hour(100, 0)
     assert rhythm.longest_gap == 97 * 3600
+
+
+@pytest.mark.skipif("connection.vendor == 'sqlite'", reason="SQLite plans by its indexes alone")
+def test_many_late_events_are_noted_and_forgotten_by_place_and_index_whatever_the_planner_believes(db):
+    LateHour.objects.bulk_create(LateHour(key_id=number, hour=at_hour(9, 0)) for number in range(20_000))
+    forget = counting_sql.rendered(counting_sql.FORGET_NOTES)
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN {forget}", {"since": at_hour(9, 0), "until": at_hour(8, 0)})
+        plan = [row[0] for row in cursor.fetchall()]
+        cursor.execute("SELECT proconfig FROM pg_proc WHERE proname = 'keyadmin_note_late'")
+        [(own_settings,)] = cursor.fetchall()
+    assert any("Tid Scan" in line for line in plan), "\n".join(plan)
+    assert own_settings == ["enable_seqscan=off"]
 
 
 def test_an_event_later_than_raw_events_are_kept_is_counted_and_removed(key, organization):
