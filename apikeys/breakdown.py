@@ -13,6 +13,7 @@ from django.http import QueryDict
 from apikeys.filters import CREATED_CHOICES, KeyFilter, in_tab, of_age
 from apikeys.http import MemberRequest
 from apikeys.models import (
+    ApiKey,
     BusiestKey,
     BusyKey,
     Environment,
@@ -24,7 +25,7 @@ from apikeys.models import (
     Status,
 )
 from apikeys.models.key import ApiKeyQuerySet
-from apikeys.paging import Column, count_each, count_text, number_text
+from apikeys.paging import Ordered, count_each, count_text, number_text
 from apikeys.ranges import TimeRange
 from apikeys.tallies import NEWEST
 
@@ -249,9 +250,9 @@ def keys_by_age(organization: Organization, now: datetime, statuses: list[Status
     return [KeyRow(label, [next(cells) for _ in statuses]) for _, label in CREATED_CHOICES]
 
 
-def quietest(request: MemberRequest) -> tuple[list[ApiKeyQuerySet], list[Column]]:
-    """Return the active keys and their order as the list has them with QUIETEST: unused ones, then by use."""
+def quietest(request: MemberRequest) -> list[Ordered[ApiKey]]:
+    """Return the active keys in their order as the list has them with QUIETEST: unused ones, then by use."""
     query = QueryDict(urlencode(QUIETEST))
     listing = KeyFilter(query, queryset=request.member.organization.keys.for_pages(), request=request)
     listing.is_valid()
-    return listing.ordered()
+    return listing.parts()

@@ -12,16 +12,16 @@ from django import forms
 from django.db.models import F, Q, QuerySet
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Lower
-from django.db.models.lookups import GreaterThan, GreaterThanOrEqual, LessThan, LessThanOrEqual
+from django.db.models.lookups import GreaterThan, LessThanOrEqual
 from django.http import QueryDict
 from django.utils import timezone
 
 from apikeys.key_secret import PUBLIC_ID_LENGTH
 from apikeys.models import ApiKey, AuditAction, AuditEntry, Environment, Organization, Scope, Silence, Status
-from apikeys.models.extremes import EARLIEST, OrEarliest, OrLatest
+from apikeys.models.extremes import OrLatest
 from apikeys.models.key import ApiKeyQuerySet
-from apikeys.models.silence import UNUSED, not_exempt_condition
-from apikeys.paging import COUNT_LIMIT, Column, changed_url, count_text
+from apikeys.models.silence import UNUSED, never_used, not_exempt_condition, used, used_before, used_since
+from apikeys.paging import COUNT_LIMIT, Column, Ordered, changed_url, count_text
 from apikeys.proxies import parse_address
 from apikeys.widgets import QuickSelect
 
@@ -75,11 +75,10 @@ DEFAULT_SORT: Final = "-created"
 CLOSED_ACCOUNTS: Final = "closed"
 CONTACTS_SHOWN: Final = 200
 
-# Each of these is what an index holds after the organization (ApiKey.Meta, KeyActivity.Meta).
+# Each of these is what an index holds after the organization (ApiKey.Meta).
 _SORTS: Final[dict[str, tuple[Combinable, type[str | datetime]]]] = {
     "name": (Lower("name"), str),
     "created": (F("created_at"), datetime),
-    "last_used": (OrEarliest("activity__last_used_at"), datetime),
     "expires": (OrLatest("expires_at"), datetime),
 }
 
@@ -227,13 +226,13 @@ class KeyFilter(ListFilter):
 
     def by_last_use(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
         """Keep the keys whose last accepted request was when asked."""
-        keys, last_use = keys.with_activity(), OrEarliest("activity__last_used_at")
+        keys = keys.with_activity()
         if value == "never":
-            return keys.filter(LessThanOrEqual(last_use, EARLIEST))
+            return keys.filter(never_used())
         border = self.now - timedelta(days=int(value.rstrip("+")))
         if value.endswith("+"):
-            return keys.filter(LessThan(last_use, border), GreaterThan(last_use, EARLIEST))
-        return keys.filter(GreaterThanOrEqual(last_use, border))
+            return keys.filter(used_before(border), used())
+        return keys.filter(used_since(border))
 
     def by_age(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
         """Keep the keys that were created when asked."""
@@ -276,23 +275,42 @@ class KeyFilter(ListFilter):
         """The order asked for."""
         return self.form.cleaned_data.get("sort") or DEFAULT_SORT
 
-    def ordered(self) -> tuple[list[ApiKeyQuerySet], list[Column]]:
-        """Return the filtered keys, the usable ones and the dead ones, with the columns to page by.
+    def parts(self) -> list[Ordered[ApiKey]]:
+        """Return the filtered keys in their order, to page by: the usable ones, then the dead ones.
 
-        A tab that has only one of both is one part.
+        A tab that has only one of both has no part for the other.
         """
+        tab = self.form.cleaned_data.get("status")
+        usable, dead = self.qs.usable(self.now), self.qs.dead(self.now)
+        kept = [usable, dead] if not tab else [dead] if tab in DEAD_TABS else [usable]
         name = self.sort_name.removeprefix("-")
         descending = self.sort_name.startswith("-")
-        expression, kind = _SORTS[name]
-        rows = self.qs.annotate(sort_order=expression)
         if name == "last_used":
-            rows = rows.with_activity()
-        usable, dead = rows.usable(self.now), rows.dead(self.now)
-        if name == "expires":
-            usable = usable.filter(GreaterThan(expression, self.now))
-        tab = self.form.cleaned_data.get("status")
-        parts = [usable, dead] if not tab else [dead] if tab in DEAD_TABS else [usable]
-        return parts, [Column("sort_order", kind, descending), Column("id", int, descending)]
+            return [part for rows in kept for part in _by_last_use(rows, descending)]
+        expression, kind = _SORTS[name]
+        parts = []
+        for rows in kept:
+            wanted = rows.annotate(sort_order=expression)
+            if name == "expires" and rows is usable:
+                wanted = wanted.filter(GreaterThan(expression, self.now))
+            parts.append(Ordered(wanted, [Column("sort_order", kind, descending), Column("id", int, descending)]))
+        return parts
+
+
+def _by_last_use(rows: ApiKeyQuerySet, descending: bool) -> list[Ordered[ApiKey]]:
+    """Return the keys in the order of their last use; those that were never used are a part of their own.
+
+    The index knows the minute; the keys of one minute are few, and are sorted.
+    """
+    rows = rows.with_activity().annotate(
+        sort_order=F("activity__last_used_minute"),
+        sort_instant=F("activity__last_used_at"),
+        sort_key=F("activity__key_id"),
+    )
+    by_key = Column("sort_key", int, descending)
+    by_use = [Column(name, datetime, descending) for name in ("sort_order", "sort_instant")]
+    never, known = Ordered(rows.filter(never_used()), [by_key]), Ordered(rows.filter(used()), [*by_use, by_key])
+    return [known, never] if descending else [never, known]
 
 
 def in_tab(keys: ApiKeyQuerySet, tab: str, now: datetime) -> ApiKeyQuerySet:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.exceptions import EmptyResultSet
 from django.db import connection
@@ -32,6 +32,18 @@ class Column:
     descending: bool = False
 
 
+class Ordered[M: Model](NamedTuple):
+    """A query and its total order, whose last column is unique."""
+
+    rows: QuerySet[M]
+    order: Sequence[Column]
+
+    def in_order(self, *, after: Sequence[object] = ()) -> QuerySet[M]:
+        """Return the rows in their order, those after a place in it."""
+        rows = self.rows.filter(_after(self.order, after)) if after else self.rows
+        return rows.order_by(*(f"-{column.field}" if column.descending else column.field for column in self.order))
+
+
 @dataclass(frozen=True, slots=True)
 class Page[M: Model]:
     """Some rows of a list, and the cursor of the next page, empty on the last one."""
@@ -40,32 +52,24 @@ class Page[M: Model]:
     cursor: str
 
 
-def take_page[M: Model](
-    parts: Sequence[QuerySet[M]], order: Sequence[Column], cursor: str, size: int = PAGE_SIZE
-) -> Page[M]:
-    """Return one page of some queries, one after the other, each in a total order, which ends with a unique column.
+def take_page[M: Model](parts: Sequence[Ordered[M]], cursor: str, size: int = PAGE_SIZE) -> Page[M]:
+    """Return one page of some queries, one after the other.
 
     Parts are for what no index orders: each is read in its index's order, and a later one only when a page is not full.
-    Raises BadCursorError for a cursor that is not one of this order.
+    Raises BadCursorError for a cursor that is not one of these parts.
     """
-    first, after = _decode(cursor, order, len(parts)) if cursor else (0, None)
+    first, after = _decode(cursor, parts) if cursor else (0, [])
     found: list[tuple[int, M]] = []
     for number, part in enumerate(parts[first:], first):
-        rows = part.filter(_after(order, after)) if after and number == first else part
-        wanted = rows.order_by(*(names_of(order)))[: size + 1 - len(found)]
+        wanted = part.in_order(after=after if number == first else ())[: size + 1 - len(found)]
         found += ((number, row) for row in wanted)
         if len(found) > size:
             break
-    more = len(found) > size
-    found = found[:size]
-    number, last = found[-1] if more else (0, None)
-    cursor = _encode([number, *(getattr(last, column.field) for column in order)]) if more else ""
-    return Page([row for _, row in found], cursor)
-
-
-def names_of(order: Sequence[Column]) -> list[str]:
-    """Return an order as order_by() takes it."""
-    return [f"-{column.field}" if column.descending else column.field for column in order]
+    rows = [row for _, row in found[:size]]
+    if len(found) <= size:
+        return Page(rows, "")
+    number, last = found[size - 1]
+    return Page(rows, _encode([number, *(getattr(last, column.field) for column in parts[number].order)]))
 
 
 def count_text(rows: QuerySet[Any], limit: int = COUNT_LIMIT) -> str:
@@ -129,16 +133,19 @@ def _encode(values: Sequence[object]) -> str:
     return base64.urlsafe_b64encode(json.dumps(plain, separators=(",", ":")).encode()).decode().rstrip("=")
 
 
-def _decode(cursor: str, order: Sequence[Column], parts: int) -> tuple[int, list[object]]:
+def _decode(cursor: str, parts: Sequence[Ordered[Any]]) -> tuple[int, list[object]]:
     """Return the number of the part, and where in it to go on."""
     try:
         values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (binascii.Error, ValueError, RecursionError):
         raise BadCursorError from None
-    if not isinstance(values, list) or len(values) != 1 + len(order):
+    if not isinstance(values, list) or not values:
         raise BadCursorError
     number, *values = values
-    if type(number) is not int or number not in range(parts):
+    if type(number) is not int or number not in range(len(parts)):
+        raise BadCursorError
+    order = parts[number].order
+    if len(values) != len(order):
         raise BadCursorError
     return number, [_typed(value, column.kind) for value, column in zip(values, order, strict=True)]
 

@@ -15,7 +15,7 @@ from django.db.models.lookups import LessThanOrEqual
 
 from apikeys.filters import TABS, KeyFilter, in_tab
 from apikeys.models import Status
-from apikeys.models.extremes import OrEarliest, OrLatest
+from apikeys.models.extremes import OrLatest
 from apikeys.models.key import EXPIRING_WITHIN, ApiKeyQuerySet, status_conditions, usable_condition
 from apikeys.models.silence import unused_condition
 from apikeys.paging import COUNT_LIMIT, count_each, number_text
@@ -33,7 +33,7 @@ OLDEST: Final[Order] = (F("created_at").asc(), F("id").asc())
 BY_END: Final[Order] = (OrLatest("expires_at").asc(), F("id").asc())
 LATEST_END: Final[Order] = (OrLatest("expires_at").desc(), F("id").desc())
 # Those that were never used are the first, the oldest of them before the others.
-BY_LAST_USE: Final[Order] = (OrEarliest("activity__last_used_at").asc(), F("activity__key_id").asc())
+BY_LAST_USE: Final[Order] = (F("activity__last_used_minute").asc(), F("activity__key_id").asc())
 BY_LAST_REFUSAL: Final[Order] = (F("activity__last_refused_at").desc(), F("activity__key_id").desc())
 
 _ORDERS: Final[dict[str, Order]] = {

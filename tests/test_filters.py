@@ -9,6 +9,7 @@ from django.http import QueryDict
 
 from apikeys.filters import TABS, KeyFilter, in_tab
 from apikeys.models import ApiKey, KeyActivity
+from apikeys.models.extremes import floor_minute
 from apikeys.models.key import EXPIRING_WITHIN
 from tests.factories import make_key, make_old_key
 from tests.pages import make_keys
@@ -81,7 +82,7 @@ def test_expiring_ends_at_its_border(organization, viewing, offset, found):
 @pytest.mark.parametrize(("offset", "found"), [(timedelta(), False), (-SECOND, True)])
 def test_unused_begins_after_its_border(organization, viewing, offset, found):
     listing = filtered(viewing, organization, "")
-    border = listing.now - timedelta(days=django_settings.UNUSED_AFTER_DAYS)
+    border = floor_minute(listing.now) - timedelta(days=django_settings.UNUSED_AFTER_DAYS)
     key = make_old_key(organization, timedelta(days=200))
     KeyActivity.objects.filter(key=key).update(last_used_at=border + offset)
     assert in_tab(organization.keys.all(), "unused", listing.now).exists() == found
@@ -113,9 +114,10 @@ def test_an_expiry_is_found_up_to_its_border(organization, viewing, query, offse
         ("last_used=never", timedelta(), False),
     ],
 )
-def test_a_last_use_is_found_up_to_its_border(organization, viewing, query, ago, found):
+def test_a_last_use_is_found_up_to_its_border_which_is_a_whole_minute(organization, viewing, query, ago, found):
     listing = filtered(viewing, organization, query)
-    KeyActivity.objects.filter(key=make_key(organization).key).update(last_used_at=listing.now - ago)
+    used_at = floor_minute(listing.now) - ago
+    KeyActivity.objects.filter(key=make_key(organization).key).update(last_used_at=used_at)
     assert listing.qs.exists() == found
 
 

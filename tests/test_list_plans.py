@@ -117,16 +117,23 @@ ORDERS = {
 }
 
 
+NEVER_USED = """"last_used_minute" = '1970"""
+
+
 @pytest.mark.parametrize("query", ORDERS)
 def test_each_order_is_that_of_an_index(plans, query):
     found, next_url = plans(query)
     later, _ = plans(next_url.partition("?")[2])
     for page in (found, later):
-        rows = next(plan for sql, plan in page.items() if "sort_order" in sql and "COUNT(" not in sql)
-        assert any(ORDERS[query] in line for line in rows), "\n".join(rows)
-        # Nothing is sorted but, on PostgreSQL, what has the same place in the index.
-        assert not any(line.strip().startswith(("Sort ", "->  Sort ")) for line in rows), "\n".join(rows)
-        assert not any("USE TEMP B-TREE FOR ORDER BY" in line for line in rows), "\n".join(rows)
+        parts = {sql: plan for sql, plan in page.items() if "sort_order" in sql and "COUNT(" not in sql}
+        assert parts
+        for sql, rows in parts.items():
+            assert any(ORDERS[query] in line for line in rows), "\n".join(rows)
+            # Nothing is sorted but, on PostgreSQL, what has the same place in the index; and the keys that were never
+            # used, of which there may be so few that they are soonest sorted.
+            if connection.vendor == "sqlite" or NEVER_USED not in sql:
+                assert not any(line.strip().startswith(("Sort  (", "->  Sort  (")) for line in rows), "\n".join(rows)
+                assert not any("USE TEMP B-TREE FOR ORDER BY" in line for line in rows), "\n".join(rows)
 
 
 def test_a_rare_text_is_found_by_its_trigrams_or_among_the_organizations_keys(plans):

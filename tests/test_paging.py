@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apikeys.models import ApiKey, Scope
-from apikeys.paging import BadCursorError, Column, changed_url, count_text, take_page
+from apikeys.paging import BadCursorError, Column, Ordered, changed_url, count_text, take_page
 from tests.factories import make_scope
 from tests.pages import make_keys
 
@@ -26,10 +26,10 @@ def cursor_of(*values, part=0):
     return base64.urlsafe_b64encode(json.dumps([part, *values]).encode()).decode().rstrip("=")
 
 
-def walk(parts, order, size):
+def walk(parts, size):
     found, cursor = [], ""
     while True:
-        page = take_page(parts, order, cursor, size)
+        page = take_page(parts, cursor, size)
         assert len(page.rows) <= size
         found += page.rows
         if not page.cursor:
@@ -59,7 +59,7 @@ def test_the_pages_are_the_list(organization, order, size):
     make_keys(organization, 20, change=change)
     rows = organization.keys.all()
     whole = list(rows.order_by(*(f"-{column.field}" if column.descending else column.field for column in order)))
-    assert walk([rows], order, size) == whole
+    assert walk([Ordered(rows, order)], size) == whole
 
 
 @pytest.mark.django_db
@@ -69,16 +69,17 @@ def test_parts_follow_one_another(organization, size):
         key.revoked_at, key.revoked_reason = (NOW, "unused") if place % 3 else (None, "")
 
     make_keys(organization, 20, change=change)
-    parts = [organization.keys.usable(), organization.keys.none(), organization.keys.dead()]
-    whole = [key for part in parts for key in part.order_by("name", "id")]
-    assert walk(parts, BY_NAME, size) == whole
+    usable, dead = organization.keys.usable(), organization.keys.dead()
+    parts = [Ordered(usable, BY_NAME), Ordered(organization.keys.none(), BY_NAME), Ordered(dead, [Column("id", int)])]
+    whole = [*usable.order_by("name", "id"), *dead.order_by("id")]
+    assert walk(parts, size) == whole
 
 
 @pytest.mark.django_db
 def test_a_page_that_is_full_reads_no_later_part(organization):
     make_keys(organization, 9)
     with CaptureQueriesContext(connection) as queries:
-        take_page([organization.keys.all(), organization.keys.all()], BY_NAME, "", 9)
+        take_page([Ordered(organization.keys.all(), BY_NAME)] * 2, "", 9)
     assert len(queries) == 1
 
 
@@ -90,35 +91,35 @@ def test_names_of_any_script_are_no_trouble(organization):
         key.name = names[place]
 
     make_keys(organization, len(names), change=change)
-    assert len(set(walk([organization.keys.all()], BY_NAME, 2))) == len(names) + 1
+    assert len(set(walk([Ordered(organization.keys.all(), BY_NAME)], 2))) == len(names) + 1
 
 
 @pytest.mark.django_db
 def test_rows_that_are_added_or_gone_between_two_pages_move_no_other(organization):
     for name in ("bb:x", "dd:x", "ff:x"):
         make_scope(organization, name)
-    rows, order = Scope.objects.filter(organization=organization, name__endswith=":x"), BY_NAME
-    first = take_page([rows], order, "", 2)
+    parts = [Ordered(Scope.objects.filter(organization=organization, name__endswith=":x"), BY_NAME)]
+    first = take_page(parts, "", 2)
     make_scope(organization, "aa:x")
     make_scope(organization, "ee:x")
     Scope.objects.get(name="dd:x").delete()
-    assert [scope.name for scope in take_page([rows], order, first.cursor, 5).rows] == ["ee:x", "ff:x"]
+    assert [scope.name for scope in take_page(parts, first.cursor, 5).rows] == ["ee:x", "ff:x"]
 
 
 @pytest.mark.django_db
 def test_the_last_page_has_no_cursor_and_an_empty_list_is_one_page(organization):
-    assert take_page([ApiKey.objects.none()], BY_NAME, "").rows == []
+    assert take_page([Ordered(ApiKey.objects.none(), BY_NAME)], "").rows == []
     make_keys(organization, 9)
-    assert take_page([organization.keys.all()], BY_NAME, "", 10).cursor == ""
-    assert take_page([organization.keys.all()], BY_NAME, "", 9).cursor != ""
+    assert take_page([Ordered(organization.keys.all(), BY_NAME)], "", 10).cursor == ""
+    assert take_page([Ordered(organization.keys.all(), BY_NAME)], "", 9).cursor != ""
 
 
 @pytest.mark.django_db
 def test_a_page_never_skips_rows_by_number(organization):
     make_keys(organization, 9)
-    cursor = take_page([organization.keys.all()], BY_NAME, "", 3).cursor
+    cursor = take_page([Ordered(organization.keys.all(), BY_NAME)], "", 3).cursor
     with CaptureQueriesContext(connection) as queries:
-        take_page([organization.keys.all()], BY_NAME, cursor, 3)
+        take_page([Ordered(organization.keys.all(), BY_NAME)], cursor, 3)
     [query] = queries
     assert "OFFSET" not in query["sql"]
     assert "COUNT" not in query["sql"]
@@ -150,14 +151,14 @@ BAD = {
 @pytest.mark.parametrize("cursor", BAD.values(), ids=BAD)
 def test_a_damaged_cursor_is_refused(organization, cursor):
     with pytest.raises(BadCursorError):
-        take_page([organization.keys.all()], BY_NAME, cursor)
+        take_page([Ordered(organization.keys.all(), BY_NAME)], cursor)
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("time", ["now", "2026-01-01", "2026-01-01T00:00:00", "0001-01-01T00:00:00+23:00", 5, None])
 def test_a_time_that_is_none_is_refused(organization, time):
     with pytest.raises(BadCursorError):
-        take_page([organization.keys.all()], BY_TIME, cursor_of(time, 1))
+        take_page([Ordered(organization.keys.all(), BY_TIME)], cursor_of(time, 1))
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=6)
@@ -169,7 +170,7 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st
 def test_any_cursor_gives_a_page_or_is_refused(organization, cursor):
     for order in (BY_NAME, BY_TIME):
         with suppress(BadCursorError):
-            assert take_page([organization.keys.all()], order, cursor).rows == []
+            assert take_page([Ordered(organization.keys.all(), order)], cursor).rows == []
 
 
 @pytest.mark.django_db

@@ -183,6 +183,34 @@ def test_activity_tells_first_and_last_use_and_last_refusal(organization):
     assert second.last_refused_at is not None
 
 
+@pytest.mark.skipif("connection.vendor == 'sqlite'", reason="SQLite has no heap-only tuples")
+@pytest.mark.parametrize("limit", [None, RateLimit(6000, 60, 100)])
+def test_a_request_writes_no_index_of_it_but_once_a_minute(organization, limit):
+    key, secret = make_key(organization, rate_limit=limit)
+    verify(present(organization, secret))
+    minute = KeyActivity.objects.get().last_used_minute
+    before = _updates()
+    for _ in range(5):
+        # As if the last use had been two seconds ago, within the same minute.
+        used_at = max(timezone.now() - timedelta(seconds=2), minute)
+        KeyActivity.objects.filter(key=key).update(last_used_at=used_at)
+        verify(present(organization, secret))
+    made, hot = (now - then for now, then in zip(_updates(), before, strict=True))
+    changes_of_minute = (KeyActivity.objects.get().last_used_minute - minute) // timedelta(minutes=1)
+    assert made >= 5
+    assert made - hot <= changes_of_minute
+
+
+def _updates() -> tuple[int, int]:
+    """Return how many rows of activity this transaction has updated, and how many of them within their page."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_stat_get_xact_tuples_updated(c), pg_stat_get_xact_tuples_hot_updated(c)"
+            " FROM CAST('apikeys_keyactivity' AS regclass) AS c"
+        )
+        return cursor.fetchone()
+
+
 def test_a_refused_key_is_not_a_used_one(organization):
     key, secret = make_expired_key(organization)
     verify(present(organization, secret))

@@ -1,4 +1,4 @@
-"""Instants that may be missing, as expressions that an index holds: "never" sorts at an end of time.
+"""Instants that may be missing, as an index holds them: "never" sorts at an end of time.
 
 The end of time is written into the SQL and is no parameter: SQLite knows an index's expression by its text.
 """
@@ -17,29 +17,41 @@ EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC)
 
 
-class _OrExtreme(Func):
+class OrLatest(Func):
+    """An instant; LATEST, after all others, where there is none."""
+
     arity = 1
     output_field = models.DateTimeField()
-    extreme: datetime
 
     def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
         """Return the SQL of PostgreSQL."""
-        template = f"COALESCE(%(expressions)s, '{self.extreme:%Y-%m-%d 00:00:00}+00'::timestamptz)"
+        template = f"COALESCE(%(expressions)s, '{LATEST:%Y-%m-%d 00:00:00}+00'::timestamptz)"
         return self.as_sql(compiler, connection, template=template)
 
     def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **_: Any) -> Any:
         """Return the SQL of SQLite."""
-        template = f"COALESCE(%(expressions)s, '{self.extreme:%Y-%m-%d 00:00:00}')"
+        template = f"COALESCE(%(expressions)s, '{LATEST:%Y-%m-%d 00:00:00}')"
         return self.as_sql(compiler, connection, template=template)
 
 
-class OrEarliest(_OrExtreme):
-    """An instant; long ago where there is none."""
+class MinuteOrEarliest(Func):
+    """The minute in which an instant lies; EARLIEST, before all others, where there is none."""
 
-    extreme = EARLIEST
+    arity = 1
+    output_field = models.DateTimeField()
+
+    def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
+        """Return the SQL of PostgreSQL, which lets a column be generated only by what no session's zone changes."""
+        minute = "date_trunc('minute', %(expressions)s AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'"
+        template = f"COALESCE({minute}, '{EARLIEST:%Y-%m-%d 00:00:00}+00'::timestamptz)"
+        return self.as_sql(compiler, connection, template=template)
+
+    def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **_: Any) -> Any:
+        """Return the SQL of SQLite, of Django's text of an instant."""
+        template = f"COALESCE(substr(%(expressions)s, 1, 16) || ':00', '{EARLIEST:%Y-%m-%d 00:00:00}')"
+        return self.as_sql(compiler, connection, template=template)
 
 
-class OrLatest(_OrExtreme):
-    """An instant; after all others where there is none."""
-
-    extreme = LATEST
+def floor_minute(at: datetime) -> datetime:
+    """Return the beginning of the minute in which an instant lies."""
+    return at.replace(second=0, microsecond=0)

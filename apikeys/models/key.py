@@ -24,7 +24,7 @@ from apikeys import key_secret
 from apikeys.key_secret import KeySecret
 from apikeys.models.audit import Actor, AuditAction, AuditEntry, difference
 from apikeys.models.catalogue import Environment, Scope
-from apikeys.models.extremes import OrEarliest, OrLatest
+from apikeys.models.extremes import MinuteOrEarliest, OrLatest
 from apikeys.models.organization import SYSTEM_SLUG, Member, Organization
 from apikeys.models.recording import UsageWatermark
 from apikeys.models.silence import (
@@ -272,7 +272,7 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         )
         silent = self.with_silence(*Silence, now=now).filter(not_exempt_condition(now)).annotate(kind=kinds)
         # By the index that finds silent keys fastest: those that were never used first.
-        silent = silent.order_by(OrEarliest("activity__last_used_at"), "activity__key_id")
+        silent = silent.order_by("activity__last_used_minute", "activity__key_id")
         counts = {kind.value: models.Count("kind", filter=models.Q(kind=kind)) for kind in Silence}
         found = silent.values("kind")[:most].aggregate(**counts)
         return {kind: found[kind.value] for kind in Silence}
@@ -816,6 +816,11 @@ class KeyActivity(models.Model):
     organization_id = models.BigIntegerField(null=True, editable=False)
     first_used_at = models.DateTimeField(null=True)
     last_used_at = models.DateTimeField(null=True)
+    # What lists are read by, EARLIEST where a key was never used. An index of the instant itself would cost each
+    # request of a key a new entry in every index (PostgreSQL's heap-only tuples): docs/performance.md
+    last_used_minute = models.GeneratedField(
+        expression=MinuteOrEarliest("last_used_at"), output_field=models.DateTimeField(), db_persist=True
+    )
     last_refused_at = models.DateTimeField(null=True)
     last_address = models.GenericIPAddressField(null=True)
     # The theoretical arrival time of GCRA, when the limit's bucket would be empty again: microseconds since 1970.
@@ -825,7 +830,7 @@ class KeyActivity(models.Model):
 
     class Meta:
         indexes = [
-            models.Index("organization_id", OrEarliest("last_used_at"), "key", name="activity_by_last_use"),
+            models.Index(fields=["organization_id", "last_used_minute", "key"], name="activity_by_last_use"),
             models.Index(
                 fields=["organization_id", "last_refused_at"],
                 condition=models.Q(last_refused_at__isnull=False),

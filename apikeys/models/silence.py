@@ -1,7 +1,8 @@
 """What a key's silence means: nobody uses it, or it is only quiet. One definition, in SQL and in Python: docs/unused.md
 
 A key is silent when its last accepted request, or without one its creation, is longer ago than
-settings.UNUSED_AFTER_DAYS. Its own rhythm may explain that: what runs once a quarter is silent for a quarter.
+settings.UNUSED_AFTER_DAYS, to the minute. Its own rhythm may explain that: what runs once a quarter is silent for a
+quarter.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from django.db.models.lookups import GreaterThan, LessThan, LessThanOrEqual
 from django.db.models.sql.compiler import SQLCompiler
 from django.utils import timezone
 
-from apikeys.models.extremes import EARLIEST, OrEarliest
+from apikeys.models.extremes import EARLIEST, floor_minute
 from apikeys.models.recording import UsageWatermark
 
 DAY: Final = timedelta(days=1)
@@ -56,7 +57,7 @@ def silence_at(
 
     ``usual_gap`` is KeyRhythm.usual_gap, None where none is known; ``recording_since`` None means always.
     """
-    border = now - days * DAY
+    border = floor_minute(now - days * DAY)
     since = last_used_at or created_at
     if max(since, created_at) >= border:
         return None
@@ -72,13 +73,13 @@ def silence_at(
 
 def silence_conditions(now: datetime, days: int) -> dict[Silence, Q]:
     """Return the condition of each kind as a query on keys; at most one holds for a key. Status is not looked at."""
-    silent, used, never, recorded = _silent(now, days), _used(), _never(), _recorded(now, days)
+    silent, recorded = _silent(now, days), _recorded(now, days)
     too_long, within = _too_long(now), _explained(now)
     return {
-        Silence.NEVER_USED: silent & never & too_long & recorded,
-        Silence.DORMANT: silent & used & too_long,
+        Silence.NEVER_USED: silent & never_used() & too_long & recorded,
+        Silence.DORMANT: silent & used() & too_long,
         Silence.SEASONAL: silent & within,
-        Silence.NOT_MEASURABLE: silent & never & too_long & ~recorded,
+        Silence.NOT_MEASURABLE: silent & never_used() & too_long & ~recorded,
     }
 
 
@@ -88,25 +89,37 @@ def unused_condition(now: datetime, days: int) -> Q:
     It is the conditions of UNUSED, with what they have in common said once: a planner takes each for one more reason
     that few keys are meant.
     """
-    return _silent(now, days) & _too_long(now) & (_used() | _recorded(now, days)) & not_exempt_condition(now)
+    return _silent(now, days) & _too_long(now) & (used() | _recorded(now, days)) & not_exempt_condition(now)
+
+
+def never_used() -> Q:
+    """Return the condition of keys of which no request was accepted."""
+    return Q(activity__last_used_minute=EARLIEST)
+
+
+def used() -> Q:
+    """Return the condition of keys of which a request was accepted."""
+    return Q(activity__last_used_minute__gt=EARLIEST)
+
+
+def used_since(border: datetime) -> Q:
+    """Return the condition of keys that were last used in the minute of an instant or later."""
+    return Q(activity__last_used_minute__gte=floor_minute(border))
+
+
+def used_before(border: datetime) -> Q:
+    """Return the condition of keys that were last used before the minute of an instant, or never."""
+    return Q(activity__last_used_minute__lt=floor_minute(border))
 
 
 def _silent(now: datetime, days: int) -> Q:
-    border = now - days * DAY
+    border = floor_minute(now - days * DAY)
     # Of a used key it goes without saying that it is older, but not for an index by creation.
-    return Q(LessThan(OrEarliest("activity__last_used_at"), border), created_at__lt=border)
-
-
-def _used() -> Q:
-    return Q(GreaterThan(OrEarliest("activity__last_used_at"), EARLIEST))
-
-
-def _never() -> Q:
-    return Q(LessThanOrEqual(OrEarliest("activity__last_used_at"), EARLIEST))
+    return used_before(border) & Q(created_at__lt=border)
 
 
 def _recorded(now: datetime, days: int) -> Q:
-    return Q(LessThan(recording_since(), now - days * DAY))
+    return Q(LessThan(recording_since(), floor_minute(now - days * DAY)))
 
 
 def _too_long(now: datetime) -> Q:

@@ -16,7 +16,7 @@ from apikeys.exports import FORMATS, export_response
 from apikeys.filters import AuditFilter
 from apikeys.http import MemberRequest, actor
 from apikeys.models import AuditAction, AuditEntry, Role
-from apikeys.paging import BadCursorError, Column, Page, changed_url, count_text, take_page
+from apikeys.paging import BadCursorError, Column, Ordered, Page, changed_url, count_text, take_page
 from apikeys.permissions import role_required
 from apikeys.views.pages import page
 
@@ -38,7 +38,7 @@ def audit_list(request: MemberRequest) -> HttpResponse:
     found, bad_cursor = Page[AuditEntry]([], ""), False
     if listing.is_valid():
         try:
-            found = take_page([listing.qs], ORDER, request.GET.get("after", ""))
+            found = take_page([Ordered(listing.qs, ORDER)], request.GET.get("after", ""))
         except BadCursorError:
             bad_cursor = True
     failed = bad_cursor or not listing.is_valid()

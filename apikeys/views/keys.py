@@ -34,7 +34,7 @@ from apikeys.models import (
     StaleKeyError,
     UsageHour,
 )
-from apikeys.paging import BadCursorError, Page, changed_url, names_of, take_page
+from apikeys.paging import BadCursorError, Page, changed_url, take_page
 from apikeys.permissions import role_required
 from apikeys.tallies import all_counts, tab_counts
 from apikeys.views.pages import form_status, get_key, go_to, page, posted
@@ -66,9 +66,8 @@ def key_list(request: MemberRequest) -> HttpResponse:
     found = Page[ApiKey]([], "")
     bad_cursor = False
     if listing.is_valid():
-        parts, order = listing.ordered()
         try:
-            found = take_page(parts, order, request.GET.get("after", ""))
+            found = take_page(listing.parts(), request.GET.get("after", ""))
         except BadCursorError:
             bad_cursor = True
     context = _list_context(request, listing, found) | {"bad_cursor": bad_cursor}
@@ -199,8 +198,7 @@ def key_export(request: MemberRequest, kind: str) -> HttpResponse | StreamingHtt
     AuditEntry.objects.record(
         AuditAction.KEY_EXPORT, by=actor(request), organization=organization, target=kind.upper(), reason=told[:500]
     )
-    parts, order = listing.ordered()
-    keys = chain.from_iterable(part.order_by(*names_of(order)).iterator(chunk_size=500) for part in parts)
+    keys = chain.from_iterable(part.in_order().iterator(chunk_size=500) for part in listing.parts())
     return export_response(kind, f"{organization.slug}-keys", EXPORT_HEADER, _export_rows(keys))
 
 

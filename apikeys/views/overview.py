@@ -66,4 +66,4 @@ def _usage_context(organization: Organization, now: datetime) -> dict[str, Any]:
 
 def quietest_context(request: MemberRequest, most: int) -> dict[str, Any]:
     """Return the active keys that are used least, and the list's query that begins with them."""
-    return {"quietest": take_page(*quietest(request), "", size=most).rows, "quietest_query": urlencode(QUIETEST)}
+    return {"quietest": take_page(quietest(request), "", size=most).rows, "quietest_query": urlencode(QUIETEST)}

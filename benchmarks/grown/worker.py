@@ -151,8 +151,7 @@ class Opener:
         listing = KeyFilter(query, member.organization.keys.for_list(), request=SimpleNamespace(member=member))
         if not listing.is_valid():
             raise RuntimeError(f"The list refuses {query.urlencode()}: {listing.errors}")
-        parts, order = listing.ordered()
-        keys = take_page(parts, order, query.get("after", "")).rows
+        keys = take_page(listing.parts(), query.get("after", "")).rows
         _with_usage(keys)
         return {"keys": keys, "operates": True, "request": SimpleNamespace(member=member)}
 

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from itertools import chain
+from operator import itemgetter
 from urllib.parse import parse_qsl, urlencode
 
 import pytest
@@ -22,6 +23,7 @@ from apikeys.filters import (
     TABS,
 )
 from apikeys.models import Actor, Outcome, Role
+from apikeys.models.extremes import floor_minute
 from tests.factories import (
     make_environment,
     make_event,
@@ -458,6 +460,16 @@ def test_every_order_can_be_asked_for_and_turned(organization, visit):
         assert column["direction"] == ("desc" if sort.startswith("-") else "asc")
     first = visit(sort="name")
     assert names(first)[:3] == ["Key 000", "Key 001", "Key 002"]
+
+
+def test_keys_used_within_a_minute_are_in_the_order_of_their_use(organization, viewer, client_of):
+    minute, seconds = floor_minute(NOW), [place * 7 % 60 for place in range(60)]
+    keys = make_keys(organization, 60, used=lambda place: minute + timedelta(seconds=seconds[place]))
+    ordered = [key.public_id for _, key in sorted(zip(seconds, keys, strict=True), key=itemgetter(0))]
+    [never] = set(organization.keys.values_list("public_id", flat=True)) - set(ordered)
+    client = client_of(viewer)
+    assert list(chain.from_iterable(walk(client, organization, sort="last_used"))) == [never, *ordered]
+    assert list(chain.from_iterable(walk(client, organization, sort="-last_used"))) == [*reversed(ordered), never]
 
 
 def walk(client, organization, **query):
