@@ -179,7 +179,7 @@ async def _answer(request: _Request, path: str) -> Reply:
     try:
         if route["face"] == "verify":
             return await _verify(request, route["organization"])
-        return await _authorize(request, route["organization"], _original(request.environ, route))
+        return await _authorize(request, route)
     except BadRequestError as error:
         return _json(error.status, {"errors": error.errors})
     except StoreUnavailableError as error:
@@ -199,8 +199,8 @@ class Original(NamedTuple):
     path: str
 
 
-def _original(environ: Environ, route: re.Match[str]) -> Original:
-    trusted = proxies.is_trusted(environ, settings.TRUSTED_PROXIES)
+def _original(environ: Environ, route: re.Match[str], trusted_proxies: Sequence[proxies.Network]) -> Original:
+    trusted = proxies.is_trusted(environ, trusted_proxies)
     method = _text(environ, "REQUEST_METHOD", MAX_METHOD)
     if route["path"] is None:
         told = _forwarded(environ, "METHOD", MAX_METHOD, trusted=trusted)
@@ -211,15 +211,16 @@ def _original(environ: Environ, route: re.Match[str]) -> Original:
     return Original(scope, method, _decoded(route["path"], MAX_PATH) if trusted else "")
 
 
-async def _authorize(request: _Request, organization: str, original: Original) -> Reply:
+async def _authorize(request: _Request, route: re.Match[str]) -> Reply:
     clock = asyncio.get_running_loop().time
     came_at = clock()
-    environ = request.environ
+    environ, organization, trusted = request.environ, route["organization"], settings.TRUSTED_PROXIES
+    original = _original(environ, route, trusted)
     presented = Presented(
         credential=_credential(environ),
         organization=organization,
         scope=original.scope,
-        address=proxies.client_address(environ, settings.TRUSTED_PROXIES),
+        address=proxies.client_address(environ, trusted),
         user_agent=_text(environ, "HTTP_USER_AGENT", MAX_USER_AGENT),
         method=original.method,
         path=original.path,

@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
+from operator import itemgetter
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from django.db import connection
@@ -29,6 +31,10 @@ ACTIVITY_GRANULARITY: Final = timedelta(seconds=1)
 _IS_SQLITE: Final = connection.vendor == "sqlite"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_KEY_AND_NONCE: Final = itemgetter(0, 2)
+# Those that move no row of a key's activity, and those whose event is not written with all others.
+_RESTING: Final = frozenset({Kind.EVENT, Kind.GUESS})
+_APART: Final = frozenset({Kind.TAKE, Kind.GUESS})
 
 
 class KeyRecord(NamedTuple):
@@ -89,7 +95,7 @@ def read_keys(public_ids: Collection[str]) -> Steps[dict[str, KeyRecord]]:
     if _IS_SQLITE:
         found = yield [Call(ledger_sql.SQLITE_READ, {"public_id": public_id}) for public_id in public_ids]
     else:
-        found = yield [Call(ledger_sql.POSTGRESQL_READ, {"public_ids": array(public_ids)})]
+        found = yield [Call(ledger_sql.POSTGRESQL_READ, {"public_ids": array(list(public_ids))})]
     keys = (_key_record(row) for rows in found for row in rows)
     return {key.public_id: key for key in keys}
 
@@ -110,38 +116,35 @@ def write(entries: Sequence[Entry]) -> Steps[list[Taken | None]]:
 
 
 class _Write(NamedTuple):
+    """What is written of a request: its event, in the order of ledger_sql.COLUMNS, and the terms of its limit."""
+
     kind: Kind
-    parameters: dict[str, Any]
+    event: tuple[Any, ...]
+    terms: Mapping[str, int] = MappingProxyType({})
 
     @classmethod
     def of(cls, entry: Entry) -> _Write:
         key, request, outcome, limit = entry
-        at, address, user_agent, method, path, scope = request
-        values: dict[str, Any] = {
-            "key": key.id,
-            "at": at,
-            "nonce": random.getrandbits(62),
-            "outcome": outcome.value,
-            "address": address,
-            "user_agent": user_agent,
-            "method": method,
-            "path": path,
-            "scope": scope,
-        }
+        at, *told = request
         if outcome is Outcome.UNKNOWN:
             caller = hashlib.blake2b((request.address or "").encode(), digest_size=7).digest()
-            minute = request.at.replace(second=0, microsecond=0)
-            return cls(Kind.GUESS, values | {"at": minute, "nonce": int.from_bytes(caller)})
+            minute = at.replace(second=0, microsecond=0)
+            return cls(Kind.GUESS, (key.id, minute, int.from_bytes(caller), outcome.value, *told))
+        event = (key.id, at, random.getrandbits(62), outcome.value, *told)
         if limit is not None:
             interval = timedelta(seconds=limit.period) / limit.requests
             tolerance = interval * (limit.burst - 1)
             terms = {"interval": interval // _MICROSECOND, "tolerance": tolerance // _MICROSECOND}
-            return cls(Kind.TAKE, values | terms | {"version": key.version})
+            return cls(Kind.TAKE, event, terms | {"version": key.version})
         accepted = outcome is Outcome.VALID
         before = key.last_used_at if accepted else key.last_refused_at
-        if before is not None and request.at - before < ACTIVITY_GRANULARITY:
-            return cls(Kind.EVENT, values)
-        return cls(Kind.USED if accepted else Kind.REFUSED, values)
+        if before is not None and at - before < ACTIVITY_GRANULARITY:
+            return cls(Kind.EVENT, event)
+        return cls(Kind.USED if accepted else Kind.REFUSED, event)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return {**dict(zip(ledger_sql.COLUMNS, self.event, strict=True)), **self.terms}
 
 
 def _taken(row: Row) -> Taken:
@@ -196,7 +199,7 @@ def _calls(writes: Sequence[_Write]) -> tuple[list[Call], dict[int, int]]:
     """
     calls: list[Call] = []
     takes: dict[int, int] = {}
-    moving = [number for number, write in enumerate(writes) if write.kind not in {Kind.EVENT, Kind.GUESS}]
+    moving = [number for number, write in enumerate(writes) if write.kind not in _RESTING]
     for kind, run in groupby(moving, key=lambda number: writes[number].kind):
         if kind is Kind.TAKE:
             for number in run:
@@ -204,17 +207,18 @@ def _calls(writes: Sequence[_Write]) -> tuple[list[Call], dict[int, int]]:
                 calls.append(Call(ledger_sql.POSTGRESQL_TAKE, writes[number].parameters))
         else:
             # A statement may touch a row once.
-            rows = {writes[number].parameters["key"]: writes[number].parameters for number in run}
-            calls.append(_call(kind, list(rows.values())))
-    guesses = sorted((w.parameters for w in writes if w.kind is Kind.GUESS), key=lambda p: (p["key"], p["nonce"]))
-    events = [write.parameters for write in writes if write.kind not in {Kind.TAKE, Kind.GUESS}]
+            moved = {writes[number].event[0]: writes[number].event for number in run}
+            calls.append(_call(kind, moved.values()))
+    guesses = sorted((write.event for write in writes if write.kind is Kind.GUESS), key=_KEY_AND_NONCE)
+    events = [write.event for write in writes if write.kind not in _APART]
     calls += [_call(kind, rows) for kind, rows in ((Kind.GUESS, guesses), (Kind.EVENT, events)) if rows]
     return calls, takes
 
 
-def _call(kind: Kind, rows: Sequence[Mapping[str, Any]]) -> Call:
+def _call(kind: Kind, events: Iterable[tuple[Any, ...]]) -> Call:
     statement = ledger_sql.POSTGRESQL[kind]
-    return Call(statement, {name: array([row[name] for row in rows]) for name in statement.parameters})
+    columns = dict(zip(ledger_sql.COLUMNS, zip(*events, strict=True), strict=True))
+    return Call(statement, {name: array(columns[name]) for name in statement.parameters})
 
 
 # SQLite, whose CTEs cannot write: one statement after the other.
@@ -222,7 +226,8 @@ def _call(kind: Kind, rows: Sequence[Mapping[str, Any]]) -> Call:
 
 def _sqlite_write(writes: Sequence[_Write]) -> Steps[list[Taken | None]]:
     taken: list[Taken | None] = []
-    for kind, values in writes:
+    for write in writes:
+        kind, values = write.kind, write.parameters
         parameters = values | {"at": str(values["at"].replace(tzinfo=None))}
         if kind is Kind.TAKE:
             taken.append((yield from _sqlite_take(parameters)))

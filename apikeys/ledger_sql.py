@@ -90,7 +90,8 @@ POSTGRESQL_READ: Final = Statement(
         digest="encode(k.digest, 'hex')", concat="string_agg", wanted="= ANY (CAST(%(public_ids)s AS text[]))"
     ),
 )
-_COLUMNS: Final = {
+# What is written of a request, with PostgreSQL's types.
+COLUMNS: Final = {
     "key": "bigint",
     "at": "timestamptz",
     "nonce": "bigint",
@@ -104,7 +105,7 @@ _COLUMNS: Final = {
 
 
 def _unnested(columns: str, names: Iterable[str]) -> str:
-    arrays = ", ".join(f"CAST(%({name})s AS {_COLUMNS[name]}[])" for name in names)
+    arrays = ", ".join(f"CAST(%({name})s AS {COLUMNS[name]}[])" for name in names)
     return f"SELECT {columns} FROM unnest({arrays}) AS entry ({', '.join(names)})"  # noqa: S608 - of constants
 
 
@@ -114,8 +115,8 @@ POSTGRESQL: Final = {
         "keyadmin_used", _USED.format(rows=_unnested("key, at, at, address", ["key", "at", "address"]))
     ),
     Kind.REFUSED: Statement("keyadmin_refused", _REFUSED.format(rows=_unnested("key, at", ["key", "at"]))),
-    Kind.EVENT: Statement("keyadmin_event", _EVENT + _unnested("*", _COLUMNS)),
-    Kind.GUESS: Statement("keyadmin_guess", f"{_EVENT}{_unnested('*', _COLUMNS)} ON CONFLICT DO NOTHING"),
+    Kind.EVENT: Statement("keyadmin_event", _EVENT + _unnested("*", COLUMNS)),
+    Kind.GUESS: Statement("keyadmin_guess", f"{_EVENT}{_unnested('*', COLUMNS)} ON CONFLICT DO NOTHING"),
 }
 _TAKEN: Final = "CASE WHEN EXISTS (SELECT 1 FROM taken) THEN 'valid' ELSE 'rate_limited' END"
 POSTGRESQL_TAKE: Final = Statement(
@@ -137,7 +138,7 @@ POSTGRESQL_TAKE: Final = Statement(
 SQLITE_READ: Final = Statement(
     "keyadmin_read", _READ.format(digest="hex(k.digest)", concat="group_concat", wanted="= %(public_id)s")
 )
-_INSERT: Final = f"{_EVENT}VALUES ({', '.join(f'%({name})s' for name in _COLUMNS)})"
+_INSERT: Final = f"{_EVENT}VALUES ({', '.join(f'%({name})s' for name in COLUMNS)})"
 SQLITE_EVENT: Final = Statement("keyadmin_event", _INSERT)
 SQLITE_REFUSED: Final = Statement("keyadmin_refused", _REFUSED.format(rows="VALUES (%(key)s, %(at)s)"))
 SQLITE_TAKE: Final = Statement("keyadmin_take", _TAKE.format(now="%(now)s"))

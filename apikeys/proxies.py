@@ -40,6 +40,12 @@ def _parse_address(text: str) -> Address | None:
     return address
 
 
+@lru_cache(4096)
+def _canonical(text: str) -> str | None:
+    address = _parse_address(text)
+    return str(address) if address else None
+
+
 def is_in(address: Address, networks: Sequence[Network]) -> bool:
     """Say whether an address lies in one of some networks; the other family's networks never hold it."""
     # A loop: any() with a generator takes twice as long, and each request asks.
@@ -63,12 +69,11 @@ def client_address(environ: Mapping[str, Any], trusted: Sequence[Network]) -> st
     socket), or the header is there and cannot be read. The proxy's own address would then be a guess, and one
     that a client can bring about.
     """
-    address = parse_address(environ.get("REMOTE_ADDR", ""))
+    told = environ.get("REMOTE_ADDR", "")
     header = environ.get("HTTP_X_FORWARDED_FOR")
-    if address is None or header is None or not is_in(address, trusted):
-        return str(address) if address else None
-    for hop in reversed(header.split(",")):
-        address = parse_address(hop)
-        if address is None or not is_in(address, trusted):
-            break
-    return str(address) if address else None
+    if header is not None and is_trusted(environ, trusted):
+        for told in reversed(header.split(",")):
+            address = parse_address(told)
+            if address is None or not is_in(address, trusted):
+                break
+    return _canonical(told.strip()) if len(told) <= MAX_TEXT else None

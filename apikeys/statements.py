@@ -7,7 +7,7 @@ thread that waits (blocking.py) or an event loop that does not (lanes.py) puts t
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 type Row = Sequence[Any]
@@ -40,10 +40,14 @@ class Call(NamedTuple):
     values: Mapping[str, Any]
 
 
-def array(values: Collection[Any]) -> str:
+def array(values: Sequence[Any]) -> str:
     """Return some values as the text of a PostgreSQL array."""
     if not values:
         return "{}"
+    # Of the requests of one moment most is the same.
+    if values.count(values[0]) == len(values):
+        text = "NULL" if values[0] is None else _quoted(str(values[0]))
+        return "{" + ",".join([text] * len(values)) + "}"
     if None in values:
         return "{" + ",".join("NULL" if value is None else _quoted(str(value)) for value in values) + "}"
     body = '","'.join(map(str, values))
