@@ -35,6 +35,7 @@ TABS: Final = {
     "revoked": "Revoked",
 }
 DEAD_TABS: Final = {"expired", "revoked"}
+USABLE_TABS: Final = set(TABS) - DEAD_TABS - {""}
 EXPIRY_CHOICES: Final = [
     ("7", "within 7 days"),
     ("30", "within 30 days"),
@@ -269,6 +270,14 @@ class KeyFilter(ListFilter):
         """Say whether anything narrows the list, besides some filters."""
         self.form.is_valid()
         return any(value for name, value in self.form.cleaned_data.items() if name not in {"sort", *besides})
+
+    def empty_tabs(self) -> set[str]:
+        """Return tabs that need no look: with these filters they hold no key."""
+        self.form.is_valid()
+        asked = self.form.cleaned_data.get
+        usable_only = asked("silence") or asked("owner") == CLOSED_ACCOUNTS
+        dead_only = asked("tried") or asked("expires") == "past"
+        return (DEAD_TABS if usable_only else set()) | (USABLE_TABS if dead_only else set())
 
     @property
     def sort_name(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -13,7 +14,7 @@ from django.db.models import Case, Count, F, Q, Value, When
 from django.db.models.expressions import OrderBy
 from django.db.models.lookups import LessThanOrEqual
 
-from apikeys.filters import TABS, KeyFilter, in_tab
+from apikeys.filters import TABS, USABLE_TABS, KeyFilter, in_tab
 from apikeys.models import Status
 from apikeys.models.extremes import OrLatest
 from apikeys.models.key import EXPIRING_WITHIN, ApiKeyQuerySet, status_conditions, usable_condition
@@ -52,7 +53,7 @@ def tab_counts(listing: KeyFilter) -> dict[str, str]:
     """
     if not listing.is_on(besides={"status"}):
         return all_counts(listing)
-    keys = listing.without("status")
+    keys, empty = listing.without("status"), listing.empty_tabs()
     memory = _Memory(listing)
     if not memory.known:
         counts = _count_together(keys, listing.now)
@@ -60,7 +61,9 @@ def tab_counts(listing: KeyFilter) -> dict[str, str]:
             return _texts(counts)
         if listing.form.cleaned_data.get("q"):
             return memory.keep({tab: f"{min(count, COUNT_LIMIT):,}+" for tab, count in counts.items()})
-    return _count_apart(keys, listing.now, memory)
+    if empty >= USABLE_TABS:
+        empty.add("soon")
+    return _count_apart(keys, listing.now, memory, empty)
 
 
 def all_counts(listing: KeyFilter) -> dict[str, str]:
@@ -92,11 +95,12 @@ def _texts(counts: dict[str, int]) -> dict[str, str]:
     return {tab: number_text(count) for tab, count in counts.items()}
 
 
-def _count_apart(keys: ApiKeyQuerySet, now: datetime, memory: _Memory) -> dict[str, str]:
+def _count_apart(keys: ApiKeyQuerySet, now: datetime, memory: _Memory, empty: Collection[str] = ()) -> dict[str, str]:
     tabs = {tab: in_tab(keys, tab, now) for tab in TABS} | {"soon": keys.expiring(now, SOON)}
-    wanted = {tab: rows.order_by(*_ORDERS.get(tab, NEWEST)) for tab, rows in tabs.items() if tab not in memory.known}
+    known = memory.known.keys() | set(empty)
+    wanted = {tab: rows.order_by(*_ORDERS.get(tab, NEWEST)) for tab, rows in tabs.items() if tab not in known}
     counts = count_each(wanted, _MANY) if wanted else {}
-    texts = _texts(counts)
+    texts = _texts(counts | dict.fromkeys(empty, 0))
     if not memory.known and (many := {tab: texts[tab] for tab, count in counts.items() if count > _MANY}):
         memory.keep(many)
     return texts | memory.known

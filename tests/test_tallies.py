@@ -8,11 +8,14 @@ from django.core.cache import caches
 from django.db import connection
 from django.http import QueryDict
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
+from apikeys import tallies
 from apikeys.filters import KeyFilter
+from apikeys.models import KeyActivity
 from apikeys.paging import COUNT_LIMIT
 from apikeys.tallies import tab_counts
-from tests.factories import make_key, make_old_key, make_revoked_key
+from tests.factories import make_exemption, make_expired_key, make_key, make_old_key, make_revoked_key
 from tests.pages import make_keys, soon
 
 pytestmark = pytest.mark.django_db
@@ -121,3 +124,22 @@ def test_counted_together_or_apart_the_numbers_are_the_same(organization, listin
         "expired": "0",
     }
     assert counts["unused"] == str(organization.keys.unused().count())
+
+
+@pytest.mark.parametrize("query", ["silence=never_used", "silence=exempt", "owner=closed", "tried=7", "expires=past"])
+def test_tabs_that_need_no_look_would_have_been_empty(organization, viewer, listing, query, monkeypatch):
+    make_keys(organization, 9)
+    make_old_key(organization, timedelta(days=200))
+    make_exemption(make_old_key(organization, timedelta(days=200)), viewer.memberships.get())
+    make_key(organization, owner=viewer.memberships.get())
+    viewer.is_active = False
+    viewer.save()
+    for tried in (make_revoked_key(organization).key, make_expired_key(organization).key):
+        KeyActivity.objects.filter(key=tried).update(last_refused_at=timezone.now())
+    monkeypatch.setattr(tallies, "COUNT_LIMIT", 0)
+    asked = listing(query)
+    counts = tab_counts(asked)
+    assert int(counts[""]) > 0
+    assert asked.empty_tabs()
+    monkeypatch.setattr(KeyFilter, "empty_tabs", lambda self: set())
+    assert tab_counts(listing(query)) == counts

@@ -30,6 +30,9 @@ class KeyRhythm(models.Model):
     gaps = models.PositiveIntegerField(default=0)
     computed_at = models.DateTimeField()
 
+    class Meta:
+        indexes = [models.Index(fields=["usual_gap"], name="rhythm_by_usual_gap")]
+
     def __str__(self) -> str:
         return f"rhythm of {self.key_id}"
 

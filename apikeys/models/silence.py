@@ -78,7 +78,7 @@ def silence_conditions(now: datetime, days: int) -> dict[Silence, Q]:
     return {
         Silence.NEVER_USED: silent & never_used() & too_long & recorded,
         Silence.DORMANT: silent & used() & too_long,
-        Silence.SEASONAL: silent & within,
+        Silence.SEASONAL: silent & within & _seldom_used(days),
         Silence.NOT_MEASURABLE: silent & never_used() & too_long & ~recorded,
     }
 
@@ -120,6 +120,12 @@ def _silent(now: datetime, days: int) -> Q:
 
 def _recorded(now: datetime, days: int) -> Q:
     return Q(LessThan(recording_since(), floor_minute(now - days * DAY)))
+
+
+def _seldom_used(days: int) -> Q:
+    """Return what goes without saying of a silence that is explained, but not for an index: they are few."""
+    slack, whole = SLACK
+    return Q(rhythm__usual_gap__gte=days * DAY // _SECOND * whole // slack)
 
 
 def _too_long(now: datetime) -> Q:
