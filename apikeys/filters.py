@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import django_filters
 from django import forms
+from django.conf import settings
 from django.db.models import F, Q, QuerySet
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Lower
@@ -277,7 +278,9 @@ class KeyFilter(ListFilter):
         asked = self.form.cleaned_data.get
         usable_only = asked("silence") or asked("owner") == CLOSED_ACCOUNTS
         dead_only = asked("tried") or asked("expires") == "past"
-        return (DEAD_TABS if usable_only else set()) | (USABLE_TABS if dead_only else set())
+        days = asked("last_used") or ""
+        used = {"unused"} if days.isdecimal() and int(days) <= settings.UNUSED_AFTER_DAYS else set()
+        return (DEAD_TABS if usable_only else set()) | (USABLE_TABS if dead_only else set()) | used
 
     @property
     def sort_name(self) -> str:
@@ -287,11 +290,15 @@ class KeyFilter(ListFilter):
     def parts(self) -> list[Ordered[ApiKey]]:
         """Return the filtered keys in their order, to page by: the usable ones, then the dead ones.
 
-        A tab that has only one of both has no part for the other.
+        Where a tab or another filter leaves only one of both, there is no part for the other.
         """
-        tab = self.form.cleaned_data.get("status")
+        tab, empty = self.form.cleaned_data.get("status"), self.empty_tabs()
         usable, dead = self.qs.usable(self.now), self.qs.dead(self.now)
         kept = [usable, dead] if not tab else [dead] if tab in DEAD_TABS else [usable]
+        if empty >= DEAD_TABS:
+            kept = [usable]
+        elif empty >= USABLE_TABS:
+            kept = [dead]
         name = self.sort_name.removeprefix("-")
         descending = self.sort_name.startswith("-")
         if name == "last_used":

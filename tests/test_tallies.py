@@ -126,12 +126,15 @@ def test_counted_together_or_apart_the_numbers_are_the_same(organization, listin
     assert counts["unused"] == str(organization.keys.unused().count())
 
 
-@pytest.mark.parametrize("query", ["silence=never_used", "silence=exempt", "owner=closed", "tried=7", "expires=past"])
+@pytest.mark.parametrize(
+    "query", ["silence=never_used", "silence=exempt", "owner=closed", "tried=7", "expires=past", "last_used=30"]
+)
 def test_tabs_that_need_no_look_would_have_been_empty(organization, viewer, listing, query, monkeypatch):
     make_keys(organization, 9)
     make_old_key(organization, timedelta(days=200))
     make_exemption(make_old_key(organization, timedelta(days=200)), viewer.memberships.get())
     make_key(organization, owner=viewer.memberships.get())
+    KeyActivity.objects.filter(key=make_old_key(organization, timedelta(days=200))).update(last_used_at=timezone.now())
     viewer.is_active = False
     viewer.save()
     for tried in (make_revoked_key(organization).key, make_expired_key(organization).key):
