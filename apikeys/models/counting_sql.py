@@ -23,8 +23,11 @@ _ENGINES: Final = {
         "seconds": "CAST(EXTRACT(EPOCH FROM {0} - {1}) AS bigint)",
         "less": "LEAST",
         "greater": "GREATEST",
-        # By place: however few notes the planner believes in, it looks for each only once.
-        "unlocked": "ctid = ANY (ARRAY(SELECT ctid FROM apikeys_latehour WHERE {notes} FOR UPDATE SKIP LOCKED))",
+        # Rows are removed by their place: however few the planner believes in, it looks for each only once.
+        "row": "ctid",
+        "those": "ctid = ANY (ARRAY(",
+        "end": "))",
+        "unlocked": "FOR UPDATE SKIP LOCKED",
     },
     "sqlite": {
         "hour_of_at": "strftime('%%Y-%%m-%%d %%H:00:00', at)",
@@ -32,7 +35,10 @@ _ENGINES: Final = {
         "seconds": "(CAST(strftime('%%s', {0}) AS integer) - CAST(strftime('%%s', {1}) AS integer))",
         "less": "MIN",
         "greater": "MAX",
-        "unlocked": "{notes}",
+        "row": "rowid",
+        "those": "rowid IN (",
+        "end": ")",
+        "unlocked": "",
     },
 }
 # The value of an event in each dimension. No part can hold a control character, so it is told where one ends.
@@ -46,13 +52,12 @@ VALUES: Final = {
 def rendered(statement: str, keys: Sequence[int] | None = None, **parts: str) -> str:
     """Return a statement for the engine in use, about some keys or, with None, about all of them."""
     engine = dict(_ENGINES[connection.vendor])
-    seconds, unlocked = engine.pop("seconds"), engine.pop("unlocked")
+    seconds = engine.pop("seconds")
     listed = "" if keys is None else f"({', '.join(str(int(key)) for key in keys)})"
     organizations = f"(SELECT organization_id FROM apikeys_apikey WHERE id IN {listed})"  # noqa: S608 - of numbers
     return statement.format(
         **engine,
         **parts,
-        unlocked_notes=unlocked.format(notes="hour >= %(since)s AND hour < %(until)s"),
         gap=seconds.format("hour", "LAG(hour) OVER (PARTITION BY key_id ORDER BY hour)"),
         gap_now=seconds.format("excluded.last_hour", "apikeys_keyrhythm.last_hour"),
         age=seconds.format("last_hour", "first_hour"),
@@ -86,7 +91,11 @@ FIRST_EVENT: Final = "SELECT MIN(at) FROM apikeys_usageevent WHERE at >= %(since
 ANY_EVENT: Final = "SELECT 1 FROM apikeys_usageevent WHERE at >= %(since)s AND at < %(until)s LIMIT 1"
 ANY_HOUR: Final = "SELECT 1 FROM apikeys_usagehour WHERE hour = %(since)s LIMIT 1"
 # A note that somebody holds belongs to an event that is not committed yet, and stays.
-FORGET_NOTES: Final = "DELETE FROM apikeys_latehour WHERE {unlocked_notes}"
+FORGET_NOTES: Final = """
+DELETE FROM apikeys_latehour WHERE {those}
+    SELECT {row} FROM apikeys_latehour WHERE hour >= %(since)s AND hour < %(until)s {unlocked}
+{end}
+"""
 
 # Of one key: counts are added to what is there.
 
@@ -134,15 +143,12 @@ FORGET_EVENTS: Final = (
     "DELETE FROM apikeys_usageevent WHERE at >= %(since)s AND at < %(until)s AND rowid > %(after)s {of_keys}"
 )
 
-# At the end of a day: what was kept in each of its hours may be more than is kept of a day.
+# At the end of a day: what was kept in each of its hours may be more than is kept of a day. All of the day is ranked,
+# without a join: a planner believes that a new day has one row, and would look through all of it again for each.
 _RANKED_VALUES: Final = """
-    SELECT key_id, dimension, day, value, accepted, refused, first_at, last_at,
+    SELECT {row} AS at_row, key_id, dimension, day, value, accepted, refused, first_at, last_at,
            ROW_NUMBER() OVER (PARTITION BY key_id, dimension ORDER BY accepted + refused DESC, value) AS place
-    FROM apikeys_usageday
-    WHERE day = %(day)s AND value <> {others} AND (key_id, dimension) IN (
-        SELECT key_id, dimension FROM apikeys_usageday WHERE day = %(day)s
-        GROUP BY key_id, dimension HAVING COUNT(*) > {most}
-    )
+    FROM apikeys_usageday WHERE day = %(day)s AND value <> {others}
 """
 FOLD: Final = f"""
 INSERT INTO apikeys_usageday (key_id, dimension, day, value, accepted, refused, first_at, last_at)
@@ -155,9 +161,9 @@ ON CONFLICT (key_id, dimension, day, value) DO UPDATE SET
     last_at = {{greater}}(apikeys_usageday.last_at, excluded.last_at)
 """  # noqa: S608 - of constants
 FORGET_FOLDED: Final = f"""
-DELETE FROM apikeys_usageday WHERE day = %(day)s AND (key_id, dimension, value) IN (
-    SELECT key_id, dimension, value FROM ({_RANKED_VALUES}) ranked WHERE place > {{most}}
-)
+DELETE FROM apikeys_usageday WHERE {{those}}
+    SELECT at_row FROM ({_RANKED_VALUES}) ranked WHERE place > {{most}}
+{{end}}
 """  # noqa: S608 - of constants
 
 # Of organizations, from the hours of their keys.
