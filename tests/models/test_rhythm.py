@@ -133,13 +133,15 @@ def test_the_first_roll_up_learns_from_what_was_counted_before_and_the_next_ones
     hour = floor_hour(timezone.now())
     for ago in (274, 183, 92):
         UsageHour.objects.create(key_id=key.pk, hour=hour - ago * DAY, outcome=Outcome.VALID, count=9)
-    UsageWatermark.objects.update_or_create(pk=1, defaults={"until": hour - 2 * HOUR})
-    roll_up()
+    UsageWatermark.objects.update_or_create(pk=1, defaults={"until": hour - 3 * HOUR})
+    roll_up(hour - 2 * HOUR)
     assert learnt(key) == 91 * DAY
-    make_event(key, at=hour - HOUR)
-    roll_up(hour + HOUR)
+    # In the first minutes of an hour the one before is not rolled up yet.
+    used_in = hour - 2 * HOUR
+    make_event(key, at=used_in)
+    roll_up()
     rhythm = KeyRhythm.objects.get(pk=key.pk)
-    assert (rhythm.longest, rhythm.last_hour) == (92 * DAY - HOUR, hour - HOUR)
+    assert (rhythm.longest, rhythm.last_hour) == (92 * DAY - 2 * HOUR, used_in)
     assert learnt(key) == 91 * DAY
 
 
