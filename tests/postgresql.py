@@ -166,8 +166,7 @@ class PostgreSQL:
                 return self.connect().close()
             except psycopg.OperationalError as error:
                 if time.monotonic() > deadline:
-                    self._log.seek(0)
-                    raise RuntimeError(f"PostgreSQL did not start: {error}\n{self._log.read()}") from None
+                    raise RuntimeError(f"PostgreSQL did not start: {error}\n{self.log()}") from None
             if self._server.poll() is not None:
                 # After a kill the memory is in use until the last of the old server's processes has noticed.
                 self._server = self._run(command)
@@ -198,6 +197,11 @@ class PostgreSQL:
         with self.connect() as connection:
             connection.execute(f'CREATE DATABASE "{name}"')
         return self.url(name)
+
+    def log(self) -> str:
+        """Return the last of what the server has told."""
+        self._log.seek(0)
+        return self._log.read()[-20_000:]
 
     def stop(self) -> None:
         """Stop the server and remove its folder, unless that is kept."""

@@ -83,7 +83,17 @@ def run_under_load(server: Server, seconds: float, disturb: Callable[[], None]) 
 
 def serves_since(requests: Sequence[Asked], since: int) -> float:
     """Return after how many seconds the first request passed that was sent after an instant."""
-    return min((r.arrived - since) / SECOND for r in requests if r.status == 200 and r.sent >= since)
+    waits = [(r.arrived - since) / SECOND for r in requests if r.status == 200 and r.sent >= since]
+    assert waits, f"nobody was served any more; sent, by tenths of a second: {by_tenths(requests, since)}"
+    return min(waits)
+
+
+def by_tenths(requests: Sequence[Asked], since: int) -> dict[float, Counter[int]]:
+    """Return how many requests got which status (0: none) by when they were sent, in seconds from an instant."""
+    found: dict[float, Counter[int]] = {}
+    for request in sorted(requests, key=lambda request: request.sent):
+        found.setdefault((request.sent - since) * 10 // SECOND / 10, Counter())[request.status] += 1
+    return found
 
 
 def test_killed_workers_lose_no_answer(start, note):
@@ -156,6 +166,7 @@ def test_a_database_that_restarts_loses_no_answer(start, note, ending, postgresq
 
     requests = run_under_load(server, 0.5, disturb)
     assert server.is_running()
+    print(f"The database at {back}:\n{database.log()}")
     waits = [serves_since(requests, since) for since in back]
     assert max(waits) < 1
     late = [r for r in requests if r.status == 503 and r.sent > back[-1] + SECOND]
