@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import django_filters
@@ -130,17 +131,20 @@ def _words(field: forms.Field, value: Any) -> str:
     return str(value)
 
 
+_ChoiceFilter: Final = partial(django_filters.ChoiceFilter, widget=QuickSelect)
+
+
 class KeyFilter(ListFilter):
     """The key list's filters."""
 
     q = django_filters.CharFilter(label="Search", method="search", max_length=200)
-    status = django_filters.ChoiceFilter(
+    status = _ChoiceFilter(
         label="Status", choices=[(value, label) for value, label in TABS.items() if value], method="by_status"
     )
     environment = django_filters.ModelMultipleChoiceFilter(
         label="Environment", queryset=_ours(Environment), to_field_name="code", method="by_environment"
     )
-    owner = django_filters.ChoiceFilter(label="Owner", method="by_owner", widget=QuickSelect)
+    owner = _ChoiceFilter(label="Owner", method="by_owner")
     scope = django_filters.ModelChoiceFilter(
         label="Scope",
         queryset=_ours(Scope),
@@ -148,12 +152,12 @@ class KeyFilter(ListFilter):
         field_name="scopes",
         widget=QuickSelect,
     )
-    expires = django_filters.ChoiceFilter(label="Expires", choices=EXPIRY_CHOICES, method="by_expiry")
-    created = django_filters.ChoiceFilter(label="Created", choices=CREATED_CHOICES, method="by_age")
-    last_used = django_filters.ChoiceFilter(label="Last used", choices=LAST_USED_CHOICES, method="by_last_use")
-    silence = django_filters.ChoiceFilter(label="Silence", choices=SILENCE_CHOICES, method="by_silence")
-    refused = django_filters.ChoiceFilter(label="Last refused", choices=RECENT_CHOICES, method="by_last_refusal")
-    tried = django_filters.ChoiceFilter(label="Tried since its end", choices=RECENT_CHOICES, method="by_try")
+    expires = _ChoiceFilter(label="Expires", choices=EXPIRY_CHOICES, method="by_expiry")
+    created = _ChoiceFilter(label="Created", choices=CREATED_CHOICES, method="by_age")
+    last_used = _ChoiceFilter(label="Last used", choices=LAST_USED_CHOICES, method="by_last_use")
+    silence = _ChoiceFilter(label="Silence", choices=SILENCE_CHOICES, method="by_silence")
+    refused = _ChoiceFilter(label="Last refused", choices=RECENT_CHOICES, method="by_last_refusal")
+    tried = _ChoiceFilter(label="Tried since its end", choices=RECENT_CHOICES, method="by_try")
     sort = django_filters.ChoiceFilter(
         label="Sort",
         choices=[(sign + name, label) for name, label in SORT_LABELS.items() for sign in ("", "-")],

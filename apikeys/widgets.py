@@ -6,7 +6,7 @@ from typing import Any
 
 from django import forms
 from django.forms.utils import flatatt
-from django.utils.html import format_html, format_html_join
+from django.utils.html import conditional_escape, escape, format_html
 from django.utils.safestring import SafeString
 
 
@@ -16,13 +16,10 @@ class QuickSelect(forms.Select):
     def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:  # noqa: ARG002 - as Django calls it
         """Draw it."""
         widget = self.get_context(name, value, attrs)["widget"]
-        options = format_html_join(
-            "\n",
-            "<option{}>{}</option>",
-            (
-                (flatatt({"value": str(option["value"]), **option["attrs"]}), option["label"])
-                for _, group, _ in widget["optgroups"]
-                for option in group
-            ),
-        )
-        return format_html("<select{}>\n{}\n</select>", flatatt({"name": name, **widget["attrs"]}), options)
+        options = [
+            f'<option value="{escape(option["value"])}"{flatatt(option["attrs"])}>{conditional_escape(option["label"])}'
+            for _, group, _ in widget["optgroups"]
+            for option in group
+        ]
+        inner = SafeString("</option>\n".join([*options, ""]))
+        return format_html("<select{}>\n{}</select>", flatatt({"name": name, **widget["attrs"]}), inner)

@@ -13,7 +13,7 @@ from django.db.models import Sum
 
 from apikeys.models.counting_sql import OTHERS
 from apikeys.models.organization import Member, Organization
-from apikeys.models.rollup import series_unit
+from apikeys.models.rollup import series_unit, unit_number, unit_start
 from apikeys.models.series import UsageSeries, edges, floor_day, make_series
 from apikeys.models.usage import DAY, Outcome, UsageEvent, outcomes
 from apikeys.models.watermark import Sources
@@ -51,15 +51,15 @@ class OrganizationHourQuerySet(models.QuerySet["OrganizationHour"]):
         edges = [edge.astimezone(UTC).replace(second=0, microsecond=0) for edge in edges]
         sources = Sources.of(edges[0], edges[-1], split=edges)
         unit = series_unit(edges)
-        rows: list[tuple[datetime, str, int]] = []
+        rows: list[tuple[int, str, int]] = []
         if sources.rolled:
             hours = self.filter(sources.rolled_condition("hour"), organization_id=organization.pk)
-            start = unit("hour", tzinfo=UTC)
-            rows += hours.annotate(start=start).values_list("start", "outcome").annotate(Sum("count")).order_by()
+            numbered = hours.annotate(unit=unit_number("hour", unit)).values_list("unit", "outcome")
+            rows += numbered.annotate(Sum("count")).order_by()
         raw = UsageEvent.objects.filter(sources.raw_condition(), key_id__in=organization.keys.values("pk"))
-        counted = raw.annotate(start=unit("at", tzinfo=UTC)).values_list("start", "outcome")
+        counted = raw.annotate(unit=unit_number("at", unit)).values_list("unit", "outcome")
         rows += counted.annotate(models.Count("nonce")).order_by()
-        return make_series(edges, rows)
+        return make_series(edges, ((unit_start(number, unit), outcome, count) for number, outcome, count in rows))
 
     def by_environment(
         self, organization: Organization, since: datetime, until: datetime | None = None

@@ -13,9 +13,8 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any, ClassVar
 
 from django.db import models
-from django.db.models import Count, F, Max, Min, Q, QuerySet, Sum
-from django.db.models.expressions import RawSQL
-from django.db.models.functions import TruncDay, TruncHour, TruncMinute
+from django.db.models import Count, Max, Min, Q, QuerySet, Sum, Value
+from django.db.models.expressions import Combinable, RawSQL
 from django.utils import timezone
 
 from apikeys.models.counting import roll_up
@@ -23,7 +22,8 @@ from apikeys.models.counting_sql import MOST_KEPT, OTHERS, value_sql
 from apikeys.models.key import ApiKey
 from apikeys.models.recording import UsageWatermark
 from apikeys.models.series import UsageSeries, edges, floor_day, make_series
-from apikeys.models.usage import DAY, Outcome, UsageEvent, UsageEventQuerySet, outcomes
+from apikeys.models.silence import EPOCH, EpochSeconds
+from apikeys.models.usage import DAY, HOUR, MINUTE, Outcome, UsageEvent, UsageEventQuerySet, outcomes
 from apikeys.models.watermark import Sources
 
 # A caller is new when nobody saw it for so long before the last 24 hours.
@@ -65,7 +65,7 @@ class UsageHourQuerySet(models.QuerySet["UsageHour"]):
         """Return the requests of several keys, a count a day, the last of them today; keys without any left out."""
         first = floor_day(timezone.now()) - DAY * (days - 1)
         found: dict[int, list[int]] = {}
-        for key_id, at, _, count in self._counted(keys, first, unit=TruncDay):
+        for key_id, at, _, count in self._counted(keys, first, unit=DAY):
             found.setdefault(key_id, [0] * days)[min(days - 1, (at - first) // DAY)] += count
         return found
 
@@ -73,7 +73,7 @@ class UsageHourQuerySet(models.QuerySet["UsageHour"]):
         """Return the accepted requests of each hour (UTC) since an instant that had any."""
         found: dict[datetime, int] = defaultdict(int)
         accepted = Q(outcome=Outcome.VALID)
-        for _, hour, _, count in self._counted([key.pk], since, unit=TruncHour, condition=accepted):
+        for _, hour, _, count in self._counted([key.pk], since, unit=HOUR, condition=accepted):
             found[hour] += count
         return dict(found)
 
@@ -83,7 +83,7 @@ class UsageHourQuerySet(models.QuerySet["UsageHour"]):
         found: dict[int, int] = defaultdict(int)
         if dead:
             ended = Q(outcome__in=[Outcome.REVOKED, Outcome.EXPIRED])
-            for key_id, _, _, count in self._counted(dead, _ALWAYS, unit=TruncDay, condition=ended):
+            for key_id, _, _, count in self._counted(dead, _ALWAYS, unit=DAY, condition=ended):
                 found[key_id] += count
         return dict(found)
 
@@ -106,33 +106,44 @@ class UsageHourQuerySet(models.QuerySet["UsageHour"]):
         until: datetime | None = None,
         *,
         split: Sequence[datetime] = (),
-        unit: type[Trunc],
+        unit: timedelta,
         condition: Q | None = None,
     ) -> Iterator[tuple[int, datetime, str, int]]:
         """Yield (key id, start of minute, hour or day, outcome, count) of what a condition on the outcome keeps."""
         sources, condition = Sources.of(since, until, split=split, keys=keys), condition or Q()
         if sources.rolled:
             rolled = self.filter(sources.rolled_condition("hour"), condition, key_id__in=keys)
-            # Hours are cut already: Django would take longer to cut them again than to read them.
-            start = unit("hour", tzinfo=UTC) if unit is TruncDay else F("hour")
-            yield from _grouped(rolled, start, Sum("count"))
+            yield from _grouped(rolled, "hour", unit, Sum("count"))
         raw = UsageEvent.objects.filter(sources.raw_condition(), condition, key_id__in=keys)
-        yield from _grouped(raw, unit("at", tzinfo=UTC), Count("*"))
+        yield from _grouped(raw, "at", unit, Count("*"))
 
 
-type Trunc = TruncDay | TruncHour | TruncMinute
-
-
-def series_unit(edges: Sequence[datetime]) -> type[Trunc]:
+def series_unit(edges: Sequence[datetime]) -> timedelta:
     """Return the coarsest unit (of UTC) that no edge cuts."""
     if any(edge.minute for edge in edges):
-        return TruncMinute
-    return TruncHour if any(edge.hour for edge in edges) else TruncDay
+        return MINUTE
+    return HOUR if any(edge.hour for edge in edges) else DAY
 
 
-def _grouped(rows: QuerySet[Any], start: Trunc | F, total: Sum | Count) -> Iterator[tuple[int, datetime, str, int]]:
-    counted = rows.annotate(start=start).values_list("key_id", "start", "outcome").annotate(total=total)
-    yield from counted.order_by().iterator()
+def unit_number(field: str, unit: timedelta) -> Combinable:
+    """Return which unit since 1970 (UTC) a time lies in, as an expression.
+
+    Of an instant that the database cuts Django makes an instant again, which takes longer than all else of a row.
+    """
+    return EpochSeconds(field) / Value(unit // timedelta(seconds=1))
+
+
+def unit_start(number: int, unit: timedelta) -> datetime:
+    """Return when such a unit begins."""
+    return EPOCH + unit * number
+
+
+def _grouped(
+    rows: QuerySet[Any], time: str, unit: timedelta, total: Sum | Count
+) -> Iterator[tuple[int, datetime, str, int]]:
+    numbered = rows.annotate(unit=unit_number(time, unit)).values_list("key_id", "unit", "outcome")
+    for key_id, number, outcome, count in numbered.annotate(total=total).order_by().iterator():
+        yield key_id, unit_start(number, unit), outcome, count
 
 
 class UsageHour(models.Model):

@@ -29,7 +29,7 @@ DAY: Final = timedelta(days=1)
 # A silence is explained up to the longest usual gap and half as long again: jobs come late, and quarters differ.
 SLACK: Final = (3, 2)
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND: Final = timedelta(seconds=1)
 
 
@@ -180,7 +180,7 @@ def quiet_since() -> Combinable:
 def recording_since() -> Combinable:
     """Return when usage began to be recorded, as an expression; long ago where that is not known."""
     known = Subquery(UsageWatermark.objects.values("recording_since")[:1])
-    return Coalesce(known, Value(_EPOCH), output_field=models.DateTimeField())
+    return Coalesce(known, Value(EPOCH), output_field=models.DateTimeField())
 
 
 class EpochSeconds(Func):
@@ -200,7 +200,7 @@ class EpochSeconds(Func):
 
 
 def _whole_seconds(at: datetime) -> int:
-    return (at - _EPOCH) // _SECOND
+    return (at - EPOCH) // _SECOND
 
 
 @dataclass(frozen=True, slots=True)
