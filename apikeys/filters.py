@@ -283,8 +283,13 @@ class KeyFilter(ListFilter):
         usable_only = asked("silence") or asked("owner") == CLOSED_ACCOUNTS
         dead_only = asked("tried") or asked("expires") == "past"
         days = asked("last_used") or ""
-        used = {"unused"} if days.isdecimal() and int(days) <= settings.UNUSED_AFTER_DAYS else set()
-        return (DEAD_TABS if usable_only else set()) | (USABLE_TABS if dead_only else set()) | used
+        in_use = days.isdecimal() and int(days) <= settings.UNUSED_AFTER_DAYS
+        empty: set[str] = {"unused"} if in_use else set()
+        if usable_only:
+            empty |= DEAD_TABS
+        if dead_only:
+            empty |= USABLE_TABS
+        return empty
 
     @property
     def sort_name(self) -> str:
@@ -298,11 +303,12 @@ class KeyFilter(ListFilter):
         """
         tab, empty = self.form.cleaned_data.get("status"), self.empty_tabs()
         usable, dead = self.qs.usable(self.now), self.qs.dead(self.now)
-        kept = [usable, dead] if not tab else [dead] if tab in DEAD_TABS else [usable]
-        if empty >= DEAD_TABS:
+        if empty >= DEAD_TABS or (tab and tab not in DEAD_TABS):
             kept = [usable]
-        elif empty >= USABLE_TABS:
+        elif empty >= USABLE_TABS or tab in DEAD_TABS:
             kept = [dead]
+        else:
+            kept = [usable, dead]
         name = self.sort_name.removeprefix("-")
         descending = self.sort_name.startswith("-")
         if name == "last_used":

@@ -22,6 +22,7 @@ from django.db import connection
 from apikeys import ledger_sql
 from apikeys.ledger_sql import Kind
 from apikeys.models import Outcome, RateLimit
+from apikeys.models.extremes import floor_minute
 from apikeys.statements import Call, Row, Steps, array
 
 # "Last used" is exact to this: a busy key's activity is written once a second, not at every request.
@@ -128,8 +129,7 @@ class _Write(NamedTuple):
         at, *told = request
         if outcome is Outcome.UNKNOWN:
             caller = hashlib.blake2b((request.address or "").encode(), digest_size=7).digest()
-            minute = at.replace(second=0, microsecond=0)
-            return cls(Kind.GUESS, (key.id, minute, int.from_bytes(caller), outcome.value, *told))
+            return cls(Kind.GUESS, (key.id, floor_minute(at), int.from_bytes(caller), outcome.value, *told))
         event = (key.id, at, random.getrandbits(62), outcome.value, *told)
         if limit is not None:
             interval = timedelta(seconds=limit.period) / limit.requests

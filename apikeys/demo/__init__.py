@@ -65,7 +65,7 @@ def seed(number: int, progress: Progress = iter) -> Seeded:
         return Seeded(len(work), total, entries)
 
 
-def analyze() -> None:
+def _analyze() -> None:
     """Let PostgreSQL see what has been written.
 
     By itself it does so a minute after a transaction ends; until then it plans as if the tables were as before.
@@ -100,7 +100,7 @@ def _requests(rng: random.Random, now: datetime, work: Iterable[tuple[Plan, ApiK
         total += len(traffic.events) + sum(row.requests for row in traffic.hours)
     fields = ["first_used_at", "last_used_at", "last_refused_at", "last_address"]
     KeyActivity.objects.bulk_update(activities, fields, batch_size=500)
-    analyze()
+    _analyze()
     # The older hours are counted already; the newer ones are counted from their events, as in earnest.
     mark = UsageWatermark.locked()
     mark.recording_since, mark.until, mark.raw_from = clock.recording_since, clock.raw_from, clock.raw_from

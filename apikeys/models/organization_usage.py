@@ -12,6 +12,7 @@ from django.db import connection, models
 from django.db.models import Sum
 
 from apikeys.models.counting_sql import OTHERS
+from apikeys.models.extremes import floor_minute
 from apikeys.models.organization import Member, Organization
 from apikeys.models.rollup import series_unit, unit_number, unit_start
 from apikeys.models.series import UsageSeries, edges, floor_day, make_series
@@ -48,7 +49,7 @@ class OrganizationHourQuerySet(models.QuerySet["OrganizationHour"]):
 
     def series_between(self, organization: Organization, edges: Sequence[datetime]) -> UsageSeries:
         """Return counts by outcome between edges, which are cut to whole minutes."""
-        edges = [edge.astimezone(UTC).replace(second=0, microsecond=0) for edge in edges]
+        edges = [floor_minute(edge.astimezone(UTC)) for edge in edges]
         sources = Sources.of(edges[0], edges[-1], split=edges)
         unit = series_unit(edges)
         rows: list[tuple[int, str, int]] = []

@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from apikeys.models.counting import roll_up
 from apikeys.models.counting_sql import MOST_KEPT, OTHERS, value_sql
+from apikeys.models.extremes import floor_minute
 from apikeys.models.key import ApiKey
 from apikeys.models.recording import UsageWatermark
 from apikeys.models.series import UsageSeries, edges, floor_day, make_series
@@ -57,7 +58,7 @@ class UsageHourQuerySet(models.QuerySet["UsageHour"]):
         An hour that an edge cuts, as midnight does in zones of half an hour, is counted exactly while its raw events
         are kept, and belongs to the step in which it began afterwards.
         """
-        edges = [edge.astimezone(UTC).replace(second=0, microsecond=0) for edge in edges]
+        edges = [floor_minute(edge.astimezone(UTC)) for edge in edges]
         rows = self._counted([key.pk], edges[0], edges[-1], split=edges, unit=series_unit(edges))
         return make_series(edges, ((at, outcome, count) for _, at, outcome, count in rows))
 
