@@ -183,7 +183,7 @@ async def _answer(request: _Request, path: str) -> Reply:
     except BadRequestError as error:
         return _json(error.status, {"errors": error.errors})
     except StoreUnavailableError as error:
-        log.error("The verifier's database failed: %s", error.__cause__)
+        log.error("The verifier's database failed: %s", error.__cause__, extra=logs.MAY_REPEAT)
         unavailable = {"error": "The key could not be checked. Try again.", "outcome": None}
         return _json(HTTPStatus.SERVICE_UNAVAILABLE, unavailable, [(b"retry-after", RETRY_AFTER_FAILURE)])
 

@@ -10,6 +10,7 @@ what is done in between.
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol
@@ -108,6 +109,7 @@ class PostgresqlLane:
     def __init__(self) -> None:
         self._raw: psycopg.AsyncConnection[Any] | None = None
         self._socket = -1
+        self._readable = select.poll()
         self._prepared: set[Statement] = set()
         self._results: list[PGresult] = []
         self._arrival: asyncio.Future[None] | None = None
@@ -164,6 +166,8 @@ class PostgresqlLane:
         self._raw.pgconn.enter_pipeline_mode()
         # libpq forgets it when the connection breaks.
         self._socket = self._raw.pgconn.socket
+        self._readable = select.poll()
+        self._readable.register(self._socket, select.POLLIN)
         asyncio.get_running_loop().add_reader(self._socket, self._receive)
 
     def _opened(self) -> psycopg.AsyncConnection[Any]:
@@ -186,12 +190,19 @@ class PostgresqlLane:
             self._fail(error)
 
     def _receive(self) -> None:
+        """Take all that has come: of a broken socket uvloop tells once, and libpq reads a last message before the end.
+
+        Whoever left that end for the next call would wait for it until the time is up.
+        """
         try:
-            for result in pipeline.arrived(self._opened().pgconn):
-                if not pipeline.is_sync(result):
-                    self._results.append(result)
-                elif self._arrival and not self._arrival.done():
-                    self._arrival.set_result(None)
+            while True:
+                for result in pipeline.arrived(self._opened().pgconn):
+                    if not pipeline.is_sync(result):
+                        self._results.append(result)
+                    elif self._arrival and not self._arrival.done():
+                        self._arrival.set_result(None)
+                if not self._readable.poll(0):
+                    return
         except psycopg.Error as error:
             self._fail(error)
 

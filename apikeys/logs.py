@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -18,7 +19,33 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 # What every record has is no extra; "request" and "sock" are objects that Django adds and the message is about.
-_NO_EXTRA: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "request", "sock"}
+_NO_EXTRA: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "request", "sock", "may_repeat"}
+
+# The ``extra`` of what every request may log, thousands of times a second: ThinningFilter lets one a second pass.
+MAY_REPEAT: Final = {"may_repeat": True}
+
+
+class ThinningFilter(logging.Filter):
+    """Lets a message that MAY_REPEAT pass once a second; it then says how many like it were left out before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed: dict[str, float] = {}
+        self._left_out: dict[str, int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether the record is to be written."""
+        if not getattr(record, "may_repeat", False):
+            return True
+        now, message = time.monotonic(), str(record.msg)
+        if now - self._passed.get(message, now - 1) < 1:
+            self._left_out[message] = self._left_out.get(message, 0) + 1
+            return False
+        self._passed[message] = now
+        if count := self._left_out.pop(message, 0):
+            record.msg = f"{record.getMessage()} ({count} more like this since the last such line)"
+            record.args = None
+        return True
 
 
 class RedactingFormatter(logging.Formatter):

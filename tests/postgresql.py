@@ -198,10 +198,11 @@ class PostgreSQL:
             connection.execute(f'CREATE DATABASE "{name}"')
         return self.url(name)
 
-    def log(self) -> str:
-        """Return the last of what the server has told."""
+    def log(self, *, without: str = "") -> str:
+        """Return the last of what the server has told, but no line with some text."""
         self._log.seek(0)
-        return self._log.read()[-20_000:]
+        lines = [line for line in self._log if not without or without not in line]
+        return "".join(lines)[-20_000:]
 
     def stop(self) -> None:
         """Stop the server and remove its folder, unless that is kept."""

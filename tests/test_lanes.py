@@ -2,10 +2,15 @@
 
 import asyncio
 import contextlib
+import socket
+import struct
+import threading
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import psycopg
 import pytest
+import uvloop
 from django.db import connection
 
 from apikeys import lanes
@@ -216,6 +221,60 @@ def test_a_database_that_hangs_is_given_up_on_in_time(committed, monkeypatch):
             assert await postgresql.run(lambda: halved([1])) == [1]
 
     asyncio.run(run())
+
+
+class DyingServer:
+    """Speaks PostgreSQL's protocol as far as to a first query, which it answers with its last words and a reset."""
+
+    def __init__(self):
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.is_asked = threading.Event()
+        self.dies = threading.Event()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self):
+        stream, _ = self._listener.accept()
+        stream.recv(4096)  # whether there is TLS
+        stream.sendall(b"N")
+        stream.recv(4096)  # who wants in
+        stream.sendall(self._message(b"R", bytes(4)) + self._message(b"Z", b"I"))
+        stream.recv(4096)
+        self.is_asked.set()
+        self.dies.wait()
+        stream.sendall(self._message(b"E", b"SFATAL\0C57P01\0Mlast words\0\0"))
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        stream.close()
+        self._listener.close()
+
+    @staticmethod
+    def _message(kind, body):
+        return kind + struct.pack("!i", len(body) + 4) + body
+
+    def die(self):
+        """End before the caller goes on."""
+        self.dies.set()
+        self._thread.join()
+
+
+@pytest.mark.parametrize("loop", [asyncio, uvloop])
+def test_last_words_of_a_killed_server_end_the_wait_at_once(monkeypatch, loop):
+    """What it said and the reset come at the same moment, and uvloop tells of a broken socket only once."""
+    server = DyingServer()
+    found = {"host": "127.0.0.1", "port": server.port, "dbname": "any", "user": "any", "sslmode": "prefer"}
+    monkeypatch.setattr(lanes, "connection", SimpleNamespace(get_connection_params=lambda: found))
+
+    async def run():
+        async with lane() as postgresql:
+            asked = asyncio.create_task(postgresql.run(lambda: halved([1])))
+            assert await asyncio.to_thread(server.is_asked.wait, 5)
+            server.die()
+            with pytest.raises(psycopg.OperationalError):
+                await asyncio.wait_for(asked, lanes.TIMEOUT_SECONDS / 2)
+            assert postgresql._raw is None
+
+    loop.run(run())
 
 
 @on_postgresql

@@ -13,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apikeys import key_secret
-from apikeys.logs import JSONFormatter, RedactedExceptionReporter, RedactingFormatter, request_id
+from apikeys.logs import (
+    MAY_REPEAT,
+    JSONFormatter,
+    RedactedExceptionReporter,
+    RedactingFormatter,
+    ThinningFilter,
+    request_id,
+)
 from tests.factories import make_key
 from tests.outage import away
 from tests.test_settings import PRODUCTION, ROOT, environment_with
@@ -133,6 +140,37 @@ def test_a_record_is_one_object_with_its_fields_first():
         "attempt": 2,
         "where": {"host": "db"},
     }
+
+
+def test_what_may_come_with_every_request_is_written_once_a_second_and_counted(monkeypatch):
+    now = 50.0
+    monkeypatch.setattr("apikeys.logs.time.monotonic", lambda: now)
+    out = io.StringIO()
+    handler = logging.StreamHandler(out)
+    handler.addFilter(ThinningFilter())
+    handler.setFormatter(JSONFormatter())
+    logger = logging.Logger("thinned")
+    logger.addHandler(handler)
+
+    def told():
+        lines = [json.loads(line) for line in out.getvalue().splitlines()]
+        out.seek(0)
+        out.truncate()
+        assert all(line.keys() == {"time", "level", "logger", "event"} for line in lines)
+        return [line["event"] for line in lines]
+
+    for number in range(4):
+        logger.error("It failed: %s%%", number, extra=MAY_REPEAT)
+        logger.error("It is %s.", number)
+    assert told() == ["It failed: 0%", "It is 0.", "It is 1.", "It is 2.", "It is 3."]
+    now = 51.0
+    for number in range(4, 6):
+        logger.error("It failed: %s%%", number, extra=MAY_REPEAT)
+    logger.error("Another: %s", 1, extra=MAY_REPEAT)
+    assert told() == ["It failed: 4% (3 more like this since the last such line)", "Another: 1"]
+    now = 52.5
+    logger.error("It failed: %s%%", 6, extra=MAY_REPEAT)
+    assert told() == ["It failed: 6% (1 more like this since the last such line)"]
 
 
 def test_an_exception_and_a_stack_have_fields_of_their_own():

@@ -84,7 +84,10 @@ def run_under_load(server: Server, seconds: float, disturb: Callable[[], None]) 
 def serves_since(requests: Sequence[Asked], since: int) -> float:
     """Return after how many seconds the first request passed that was sent after an instant."""
     waits = [(r.arrived - since) / SECOND for r in requests if r.status == 200 and r.sent >= since]
-    assert waits, f"nobody was served any more; sent, by tenths of a second: {by_tenths(requests, since)}"
+    if not waits:
+        for tenth, statuses in by_tenths(requests, since).items():
+            print(f"{tenth:6.1f} s: {dict(statuses)}")
+        pytest.fail("Nobody was served any more; what was sent is above, by when.")
     return min(waits)
 
 
@@ -166,7 +169,7 @@ def test_a_database_that_restarts_loses_no_answer(start, note, ending, postgresq
 
     requests = run_under_load(server, 0.5, disturb)
     assert server.is_running()
-    print(f"The database at {back}:\n{database.log()}")
+    print(f"The database came back at {back}:\n{database.log(without='not yet accepting')}")
     waits = [serves_since(requests, since) for since in back]
     assert max(waits) < 1
     late = [r for r in requests if r.status == 503 and r.sent > back[-1] + SECOND]
