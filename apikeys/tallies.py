@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -63,7 +63,9 @@ def tab_counts(listing: KeyFilter) -> dict[str, str]:
             return memory.keep({tab: f"{min(count, COUNT_LIMIT):,}+" for tab, count in counts.items()})
     if empty >= USABLE_TABS:
         empty.add("soon")
-    return _count_apart(keys, listing.now, memory, empty)
+    # Some days' keys lie together in the order of their making, and nowhere else.
+    orders = {} if listing.form.cleaned_data.get("created") else _ORDERS
+    return _count_apart(keys, listing.now, memory, empty, orders)
 
 
 def all_counts(listing: KeyFilter) -> dict[str, str]:
@@ -95,10 +97,16 @@ def _texts(counts: dict[str, int]) -> dict[str, str]:
     return {tab: number_text(count) for tab, count in counts.items()}
 
 
-def _count_apart(keys: ApiKeyQuerySet, now: datetime, memory: _Memory, empty: Collection[str] = ()) -> dict[str, str]:
+def _count_apart(
+    keys: ApiKeyQuerySet,
+    now: datetime,
+    memory: _Memory,
+    empty: Collection[str] = (),
+    orders: Mapping[str, Order] = _ORDERS,
+) -> dict[str, str]:
     tabs = {tab: in_tab(keys, tab, now) for tab in TABS} | {"soon": keys.expiring(now, SOON)}
     known = memory.known.keys() | set(empty)
-    wanted = {tab: rows.order_by(*_ORDERS.get(tab, NEWEST)) for tab, rows in tabs.items() if tab not in known}
+    wanted = {tab: rows.order_by(*orders.get(tab, NEWEST)) for tab, rows in tabs.items() if tab not in known}
     counts = count_each(wanted, _MANY) if wanted else {}
     texts = _texts(counts | dict.fromkeys(empty, 0))
     if not memory.known and (many := {tab: texts[tab] for tab, count in counts.items() if count > _MANY}):

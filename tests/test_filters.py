@@ -6,12 +6,14 @@ from types import SimpleNamespace
 import pytest
 from django.conf import settings as django_settings
 from django.http import QueryDict
+from django.utils import timezone
 
 from apikeys.filters import TABS, KeyFilter, in_tab
 from apikeys.models import ApiKey, KeyActivity
 from apikeys.models.extremes import floor_minute
 from apikeys.models.key import EXPIRING_WITHIN
-from tests.factories import make_key, make_old_key
+from apikeys.paging import take_page
+from tests.factories import make_key, make_old_key, make_rhythm
 from tests.pages import make_keys
 
 pytestmark = pytest.mark.django_db
@@ -119,6 +121,38 @@ def test_a_last_use_is_found_up_to_its_border_which_is_a_whole_minute(organizati
     used_at = floor_minute(listing.now) - ago
     KeyActivity.objects.filter(key=make_key(organization).key).update(last_used_at=used_at)
     assert listing.qs.exists() == found
+
+
+@pytest.mark.parametrize("after_use", [timedelta(seconds=1), 5 * DAY])
+def test_a_key_that_expired_after_its_last_use_is_found_by_it(organization, viewing, after_use):
+    """The filter says of every key that it did not expire before it was used."""
+    listing = filtered(viewing, organization, "last_used=7")
+    used_at = floor_minute(listing.now) - 7 * DAY
+    key = make_key(organization).key
+    KeyActivity.objects.filter(key=key).update(last_used_at=used_at)
+    ApiKey.objects.filter(pk=key.pk).update(expires_at=used_at + after_use)
+    assert list(listing.qs) == [key]
+    assert list(in_tab(listing.qs, "expired", listing.now)) == [key]
+
+
+@pytest.mark.parametrize("sort", ["created", "-created", "name", "-name", "expires", "-expires", "last_used"])
+def test_seasonal_keys_are_paged_in_order_though_no_index_gives_it(organization, viewing, sort):
+    for days in (400, 500, 450):
+        make_rhythm(make_old_key(organization, timedelta(days=days)), usual_gap=92 * DAY)
+    for key in organization.keys.all():
+        KeyActivity.objects.filter(key=key).update(last_used_at=timezone.now() - 100 * DAY)
+    seasonal, every = (
+        filtered(viewing, organization, query) for query in (f"silence=seasonal&sort={sort}", f"sort={sort}")
+    )
+    assert seasonal.is_valid()
+    assert every.is_valid()
+    found, cursor = [], ""
+    while cursor or not found:
+        page = take_page(seasonal.parts(), cursor, 1)
+        found += page.rows
+        cursor = page.cursor
+    assert found == [key for key in take_page(every.parts(), "").rows if key in found]
+    assert len(found) == len(set(found)) == 3
 
 
 def test_a_fingerprint_finds_its_key_by_both_ends(organization, viewing):

@@ -149,7 +149,7 @@ def test_what_may_come_with_every_request_is_written_once_a_second_and_counted(m
     handler = logging.StreamHandler(out)
     handler.addFilter(ThinningFilter())
     handler.setFormatter(JSONFormatter())
-    logger = logging.Logger("thinned")
+    logger = logging.getLogger("thinned")
     logger.addHandler(handler)
 
     def told():

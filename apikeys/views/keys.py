@@ -101,8 +101,8 @@ def _list_context(request: MemberRequest, listing: KeyFilter, found: Page[ApiKey
 
 
 def _with_usage(keys: list[ApiKey]) -> None:
-    """Put on each key its scopes and the counts that its row shows."""
-    ApiKey.objects.fetch_scopes(keys)
+    """Put on each key what its row shows beside its own: its names and scopes, and counts."""
+    ApiKey.objects.fetch_named(keys)
     daily = UsageHour.objects.daily([key.pk for key in keys], SPARKLINE_DAYS)
     tries = UsageHour.objects.attempts_since_end(keys)
     for key in keys:
