@@ -96,6 +96,14 @@ def count_each(queries: Mapping[str, QuerySet[Any]], limit: int = COUNT_LIMIT) -
         return dict(zip(queries, cursor.fetchone() or (), strict=True))
 
 
+def expected_count(rows: QuerySet[Any]) -> int:
+    """Return how many rows PostgreSQL expects, without reading any; 0 on SQLite, which does not tell."""
+    if connection.vendor == "sqlite":
+        return 0
+    [explained] = json.loads(rows.order_by().values("pk").explain(format="json"))
+    return int(explained["Plan"]["Plan Rows"])
+
+
 def number_text(count: int, limit: int = COUNT_LIMIT) -> str:
     """Write a number that was counted up to one more than a limit."""
     return f"{limit:,}+" if count > limit else f"{count:,}"

@@ -19,12 +19,14 @@ from apikeys.models import Status
 from apikeys.models.extremes import OrLatest
 from apikeys.models.key import EXPIRING_WITHIN, ApiKeyQuerySet, status_conditions, usable_condition
 from apikeys.models.silence import unused_condition
-from apikeys.paging import COUNT_LIMIT, count_each, number_text
+from apikeys.paging import COUNT_LIMIT, count_each, expected_count, number_text
 
 SOON: Final = timedelta(days=30)
 # So many keys are so far beyond what is counted exactly that they will be so in a minute.
 _MANY: Final = COUNT_LIMIT + 1000
 _MEMORY_SECONDS: Final = 60
+# An estimate is seldom wrong by half; if so, only the time is another.
+_WIDE: Final = 2 * COUNT_LIMIT
 
 type Order = tuple[OrderBy, ...]
 
@@ -49,17 +51,19 @@ def tab_counts(listing: KeyFilter) -> dict[str, str]:
     """Return how many keys each of TABS has under the other filters, and "soon": how many expire within 30 days.
 
     A narrow choice is read once for all tabs. Of a wide one each tab is counted by an index of its own, but not of a
-    search, which no index orders: it tells how many there are among the first.
+    search, which no index orders: it tells how many there are among the first. What PostgreSQL expects to be wide is
+    not read to find out.
     """
     if not listing.is_on(besides={"status"}):
         return all_counts(listing)
     keys, empty = listing.without("status"), listing.empty_tabs()
     memory = _Memory(listing)
-    if not memory.known:
+    searched = bool(listing.form.cleaned_data.get("q"))
+    if not memory.known and (searched or expected_count(keys) < _WIDE):
         counts = _count_together(keys, listing.now)
         if counts[""] <= COUNT_LIMIT:
             return _texts(counts)
-        if listing.form.cleaned_data.get("q"):
+        if searched:
             return memory.keep({tab: f"{min(count, COUNT_LIMIT):,}+" for tab, count in counts.items()})
     if empty >= USABLE_TABS:
         empty.add("soon")

@@ -13,7 +13,7 @@ from django.utils import timezone
 from apikeys import tallies
 from apikeys.filters import KeyFilter
 from apikeys.models import KeyActivity
-from apikeys.paging import COUNT_LIMIT
+from apikeys.paging import COUNT_LIMIT, expected_count
 from apikeys.tallies import tab_counts
 from tests.factories import make_exemption, make_expired_key, make_key, make_old_key, make_revoked_key
 from tests.pages import make_keys, soon
@@ -109,8 +109,10 @@ def test_what_is_far_beyond_the_limit_is_counted_once_a_minute(organization, lis
     assert tab_counts(listing("created=0-30"))["revoked"] == "2"
 
 
+@pytest.mark.parametrize("wide", [0, tallies._WIDE])
 @pytest.mark.parametrize("query", ["", "environment=prod"])
-def test_counted_together_or_apart_the_numbers_are_the_same(organization, listing, query):
+def test_counted_together_or_apart_the_numbers_are_the_same(organization, listing, query, wide, monkeypatch):
+    monkeypatch.setattr(tallies, "_WIDE", wide)
     make_revoked_key(organization)
     make_key(organization, expires_at=soon(5))
     make_key(organization, expires_at=soon(45))
@@ -124,6 +126,22 @@ def test_counted_together_or_apart_the_numbers_are_the_same(organization, listin
         "expired": "0",
     }
     assert counts["unused"] == str(organization.keys.unused().count())
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite does not tell what it expects")
+def test_a_choice_that_postgresql_expects_to_be_wide_is_not_read_to_find_out(organization, listing, monkeypatch):
+    make_keys(organization, 300)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE apikeys_apikey")
+    assert 200 < expected_count(organization.keys.all()) < 400
+    assert expected_count(organization.keys.filter(name="nothing has this name")) < 10
+    monkeypatch.setattr(tallies, "_WIDE", 100)
+    with CaptureQueriesContext(connection) as queries:
+        assert tab_counts(listing("environment=prod"))[""] == str(organization.keys.count())
+    assert not any("is_expiring" in one["sql"] for one in queries)
+    with CaptureQueriesContext(connection) as queries:
+        tab_counts(listing("expires=7"))
+    assert any("is_expiring" in one["sql"] for one in queries)
 
 
 @pytest.mark.parametrize(
