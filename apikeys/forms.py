@@ -26,7 +26,7 @@ from apikeys.models import (
     Scope,
 )
 from apikeys.models.evidence import KeyEvidence, ScopeEvidence, ScopeUse
-from apikeys.models.key import MAX_RATE, RATE_PERIODS, parse_networks
+from apikeys.models.key import MAX_RATE, PAUSES, RATE_PERIODS, parse_networks
 from apikeys.models.text import validate_line, validate_text
 
 EXPIRY_PRESETS: Final = {"30": "30 days", "90": "90 days", "180": "180 days", "365": "1 year"}
@@ -34,6 +34,19 @@ EXPIRY_CHOICES: Final = [*EXPIRY_PRESETS.items(), ("date", "On a date"), ("never
 EXEMPTION_CHOICES: Final = [*EXPIRY_PRESETS.items(), ("date", "Until a date")]
 REASONS: Final = [("", "Choose a reason")] + [
     choice for choice in RevocationReason.choices if choice[0] != RevocationReason.REGENERATED
+]
+
+
+def span_words(span: timedelta) -> str:
+    """Say some minutes or hours in words."""
+    hours, minutes = divmod(span // timedelta(minutes=1), 60)
+    count, unit = (hours, "hour") if hours else (minutes, "minute")
+    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
+
+
+PAUSE_CHOICES: Final = [
+    ("", "Until somebody resumes it"),
+    *((str(span // timedelta(minutes=1)), span_words(span)) for span in PAUSES),
 ]
 
 
@@ -185,6 +198,19 @@ class ConfirmForm(forms.Form):
     """A confirmation of one click; its token makes a repeated click do nothing twice."""
 
     token = forms.UUIDField(widget=forms.HiddenInput, required=False, initial=uuid.uuid4)
+
+
+class PauseForm(ConfirmForm):
+    """How long a key is paused."""
+
+    lasting = forms.TypedChoiceField(
+        label="For how long",
+        required=False,
+        choices=PAUSE_CHOICES,
+        coerce=lambda minutes: timedelta(minutes=int(minutes)),
+        empty_value=None,
+        help_text="After a set time it works again by itself, to the second: a rehearsal of its end.",
+    )
 
 
 class SeenField(forms.CharField):

@@ -52,6 +52,7 @@ class KeyRecord(NamedTuple):
     revoked_at: datetime | None
     expires_at: datetime | None
     paused_at: datetime | None
+    paused_until: datetime | None
     networks: Sequence[str]
     limit: RateLimit | None
     scopes: Sequence[str]
@@ -156,7 +157,7 @@ def _taken(row: Row) -> Taken:
 
 def _key_record(row: Row) -> KeyRecord:
     organization, number, public_id, name, environment, version, digest, pepper, *rest = row
-    revoked, expires, paused, networks, requests, period, burst, scopes, used, refused = rest
+    revoked, expires, paused, until, networks, requests, period, burst, scopes, used, refused = rest
     # By position: with names it would take twice as long.
     return KeyRecord(
         organization,
@@ -170,6 +171,7 @@ def _key_record(row: Row) -> KeyRecord:
         _instant(revoked) if revoked else None,
         _instant(expires) if expires else None,
         _instant(paused) if paused else None,
+        _instant(until) if until else None,
         json.loads(networks) if networks != "[]" else [],
         RateLimit(int(requests), int(period), int(burst or requests)) if requests else None,
         sorted(scopes.split(" ")) if scopes else [],

@@ -25,6 +25,7 @@ class Kind(Enum):
 _READ: Final = """
 SELECT o.slug, k.id, k.public_id, k.name, e.code, k.version, {digest}, k.pepper_number,
        CAST(k.revoked_at AS text), CAST(k.expires_at AS text), CAST(k.paused_at AS text),
+       CAST(k.paused_until AS text),
        CAST(k.networks AS text), k.rate_limit, k.rate_period, k.rate_burst,
        (SELECT {concat}(s.name, ' ') FROM apikeys_keyscope ks JOIN apikeys_scope s ON s.id = ks.scope_id
         WHERE ks.key_id = k.id),

@@ -149,7 +149,7 @@ def decide(
     """
     if not key_secret.matches(secret, key.digest, key.pepper_number, peppers):
         return Outcome.UNKNOWN
-    status = status_at(now, key.revoked_at, key.expires_at, key.paused_at)
+    status = status_at(now, key.revoked_at, key.expires_at, key.paused_at, key.paused_until)
     if status is not Status.ACTIVE:
         return _ENDED[status]
     if key.networks and not _is_allowed(presented.address, key.networks):

@@ -22,6 +22,7 @@ from apikeys.models.key import (
 )
 from apikeys.models.organization import LastAdminError, Member, Organization, OwnsKeysError, Role
 from apikeys.models.organization_usage import EnvironmentUsage, OrganizationDay, OrganizationHour, OwnerUsage
+from apikeys.models.pause import Pause
 from apikeys.models.recording import UsageWatermark
 from apikeys.models.rhythm import KeyRhythm
 from apikeys.models.rollup import Dimension, UsageDay, UsageHour, UsageValue, UsageValues
@@ -69,6 +70,7 @@ __all__ = [
     "Outcome",
     "OwnerUsage",
     "OwnsKeysError",
+    "Pause",
     "RankKind",
     "RateLimit",
     "Recent",

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Self
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -69,6 +69,11 @@ class StaleKeyError(Exception):
     """Somebody else changed the key since the form was opened."""
 
 
+# How long a pause may last that ends by itself: from the first of these to the last.
+PAUSES: Final = tuple(timedelta(minutes=minutes) for minutes in (5, 15, 30, 60, 4 * 60, 8 * 60, 24 * 60))
+_PAUSE_FIELDS: Final = ["paused_at", "paused_by", "paused_until"]
+
+
 class Status(models.TextChoices):
     """What a key is at one instant. Derived, never stored."""
 
@@ -79,16 +84,25 @@ class Status(models.TextChoices):
 
 
 def status_at(
-    now: datetime, revoked_at: datetime | None, expires_at: datetime | None, paused_at: datetime | None
+    now: datetime,
+    revoked_at: datetime | None,
+    expires_at: datetime | None,
+    paused_at: datetime | None,
+    paused_until: datetime | None,
 ) -> Status:
-    """Return the status that three instants give at a fourth; status_conditions says the same in SQL."""
+    """Return the status that four instants give at a fifth; status_conditions says the same in SQL."""
     if revoked_at is not None:
         return Status.REVOKED
     if expires_at is not None and expires_at <= now:
         return Status.EXPIRED
-    if paused_at is not None:
+    if is_paused_at(now, paused_at, paused_until):
         return Status.PAUSED
     return Status.ACTIVE
+
+
+def is_paused_at(now: datetime, paused_at: datetime | None, paused_until: datetime | None) -> bool:
+    """Say whether a key is paused at an instant: until somebody resumes it, or until its pause ends by itself."""
+    return paused_at is not None and (paused_until is None or now < paused_until)
 
 
 def status_conditions(now: datetime) -> dict[Status, models.Q]:
@@ -97,8 +111,9 @@ def status_conditions(now: datetime) -> dict[Status, models.Q]:
     return {
         Status.REVOKED: models.Q(revoked_at__isnull=False),
         Status.EXPIRED: models.Q(LessThanOrEqual(OrLatest("expires_at"), now), revoked_at__isnull=True),
-        Status.PAUSED: usable & models.Q(paused_at__isnull=False),
-        Status.ACTIVE: usable & models.Q(paused_at__isnull=True),
+        Status.PAUSED: usable
+        & models.Q(models.Q(paused_until__isnull=True) | models.Q(paused_until__gt=now), paused_at__isnull=False),
+        Status.ACTIVE: usable & (models.Q(paused_at__isnull=True) | models.Q(paused_until__lte=now)),
     }
 
 
@@ -414,6 +429,7 @@ class ApiKey(models.Model):
     )
     created_by_label = models.CharField(max_length=254, blank=True, editable=False)
     paused_at = models.DateTimeField(null=True, blank=True, editable=False)
+    paused_until = models.DateTimeField(null=True, blank=True, editable=False)
     paused_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, editable=False, related_name="+"
     )
@@ -475,7 +491,7 @@ class ApiKey(models.Model):
     @property
     def status(self) -> Status:
         """What the key is now."""
-        return status_at(timezone.now(), self.revoked_at, self.expires_at, self.paused_at)
+        return status_at(timezone.now(), self.revoked_at, self.expires_at, self.paused_at, self.paused_until)
 
     @property
     def is_dead(self) -> bool:
@@ -709,26 +725,35 @@ class ApiKey(models.Model):
             self.save(update_fields=["owner", "owner_contact"])
             self._record(AuditAction.KEY_EDIT, by, difference({"owner": before}, {"owner": owner.user.label}))
 
-    def pause(self, *, by: Actor) -> bool:
-        """Make the key refuse every request until it is resumed; False when it was paused before."""
+    def pause(self, *, by: Actor, lasting: timedelta | None = None) -> bool:
+        """Make the key refuse every request until it is resumed, or for so long; False when it was paused before.
+
+        A pause that lasts a time is a rehearsal of the key's end: the verifier ends it at the very instant.
+        Raises ValidationError for a time outside of PAUSES.
+        """
+        if lasting is not None and not PAUSES[0] <= lasting <= PAUSES[-1]:
+            raise ValidationError({"lasting": "A pause that ends by itself lasts 5 minutes to 24 hours."})
         with transaction.atomic():
-            current = self._lock()
-            if current.paused_at is not None:
+            current, now = self._lock(), timezone.now()
+            if is_paused_at(now, current.paused_at, current.paused_until):
                 return False
-            self.paused_at, self.paused_by = timezone.now(), by.user
-            self.save(update_fields=["paused_at", "paused_by"])
-            self._record(AuditAction.KEY_PAUSE, by, {})
+            self.paused_at, self.paused_by = now, by.user
+            self.paused_until = now + lasting if lasting else None
+            self.save(update_fields=_PAUSE_FIELDS)
+            until = difference({"paused_until": None}, {"paused_until": self.paused_until})
+            self._record(AuditAction.KEY_PAUSE, by, until)
         return True
 
     def resume(self, *, by: Actor) -> bool:
-        """Let a paused key work again; False when it was not paused."""
+        """Let a paused key work again; False when it was not paused, or is no longer."""
         with transaction.atomic():
             current = self._lock()
-            if current.paused_at is None:
+            if not is_paused_at(timezone.now(), current.paused_at, current.paused_until):
                 return False
-            self.paused_at = self.paused_by = None
-            self.save(update_fields=["paused_at", "paused_by"])
-            self._record(AuditAction.KEY_RESUME, by, difference({"paused_at": current.paused_at}, {"paused_at": None}))
+            before = {"paused_at": current.paused_at, "paused_until": current.paused_until}
+            self.paused_at = self.paused_by = self.paused_until = None
+            self.save(update_fields=_PAUSE_FIELDS)
+            self._record(AuditAction.KEY_RESUME, by, difference(before, dict.fromkeys(before)))
         return True
 
     def revoke(self, *, reason: RevocationReason, by: Actor, note: str = "") -> None:

@@ -212,11 +212,13 @@ def _badge(kind: str, image: str, word: str) -> SafeString:
 
 @register.simple_tag
 def status_badge(key: Any) -> SafeString:
-    """Show a key's status with icon, word and colour; an active key near its expiry says when instead."""
+    """Show a key's status with icon, word and colour; where it ends by itself soon, an active key says when instead."""
     status = str(key.status)
     if status == "active" and key.is_expiring:
         return _badge("warn", "clock", f"Expires {ago_words(key.expires_at, timezone.now())}")
     kind, image = BADGES.get(status, ("mute", "circle-dashed"))
+    if status == "paused" and key.paused_until:
+        return _badge(kind, image, f"Paused, {gap_words(key.paused_until - timezone.now())}")
     return _badge(kind, image, status.capitalize())
 
 

@@ -9,11 +9,12 @@ from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.views.decorators.http import require_safe
+from django_htmx.http import HttpResponseClientRefresh
 
 from apikeys import key_secret
 from apikeys.callers import Callers, callers_of
 from apikeys.http import MemberRequest
-from apikeys.models import ApiKey, Dimension, Role, UsageDay, UsageEvent, UsageHour, UsageWatermark
+from apikeys.models import ApiKey, Dimension, Pause, Role, Status, UsageDay, UsageEvent, UsageHour, UsageWatermark
 from apikeys.paging import BadCursorError, changed_url
 from apikeys.permissions import role_required
 from apikeys.request_log import LOOKED_THROUGH, RequestPage, take_requests
@@ -21,6 +22,8 @@ from apikeys.usage_forms import RequestFilterForm
 from apikeys.views.pages import get_key, page
 
 CALLERS_SHOWN = 10
+# With it a page that asks again and again says what the key was when it was drawn.
+WAS = "X-Key-Was"
 
 
 @require_safe
@@ -31,7 +34,15 @@ def key_requests(request: MemberRequest, public_id: str) -> HttpResponse:
     if key_secret.holds_key(request.GET.get("caller", "")):
         return redirect(changed_url(request.path, request.GET, caller=None))
     form = RequestFilterForm(request.GET, recorded_since=UsageWatermark.read().recording_since)
-    context = {"key": key, **requests_context(key, form, request.GET), **retired_context(key)}
+    if request.htmx and request.headers.get(WAS) == Status.PAUSED and key.status == Status.ACTIVE:
+        # The pause is over: what the page says of the key, and what can be done with it, is another.
+        return HttpResponseClientRefresh()
+    context = {
+        "key": key,
+        **requests_context(key, form, request.GET),
+        **retired_context(key),
+        **pause_context(key),
+    }
     status = HTTPStatus.UNPROCESSABLE_ENTITY if context["request_faults"] else HTTPStatus.OK
     return page(request, "apikeys/key_requests.html", "keys", context, partial="key_requests", status=status)
 
@@ -67,6 +78,15 @@ def retired_context(key: ApiKey) -> dict[str, Any]:
     attempts = UsageHour.objects.attempts_since_end([key]).get(key.pk, 0)
     callers: Callers = callers_of(found, "address", CALLERS_SHOWN)
     return {"retired_attempts": attempts, "retired_callers": callers}
+
+
+def pause_context(key: ApiKey) -> dict[str, Any]:
+    """Return who is refused by a pause, or was by one that ended by itself."""
+    pause = Pause.of(key)
+    if pause is None:
+        return {}
+    found = pause.refused()
+    return {"pause": pause, "pause_total": found.total, "paused_callers": callers_of(found, "address", CALLERS_SHOWN)}
 
 
 @require_safe

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
@@ -11,7 +12,7 @@ from django.http import HttpResponse
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
-from apikeys.forms import ConfirmForm, RevokeForm, add_verb_errors
+from apikeys.forms import ConfirmForm, PauseForm, RevokeForm, add_verb_errors, span_words
 from apikeys.http import MemberRequest, actor
 from apikeys.models import (
     AlreadyIssuedError,
@@ -116,12 +117,16 @@ def _revoke_all(keys: list[ApiKey], form: RevokeForm, request: MemberRequest) ->
 @require_http_methods(GET_OR_POST)
 @role_required(Role.OPERATOR)
 def key_pause(request: MemberRequest, public_id: str) -> HttpResponse:
-    """Stop a key until it is resumed."""
+    """Stop a key until it is resumed, or for some time."""
     key = get_key(request, public_id)
-    if request.method == "POST":
-        return _switch(request, key, key.pause, "paused. Every request with it is refused until it is resumed.")
-    context = {"key": key, "evidence": KeyEvidence.of(key), "form": ConfirmForm()}
-    return page(request, "apikeys/key_pause.html", "keys", context, partial="dialog")
+    form = PauseForm(posted(request), initial={"lasting": request.GET.get("lasting", "")})
+    if request.method == "POST" and form.is_valid():
+        lasting = form.cleaned_data["lasting"]
+        for_long = f"for {span_words(lasting)}" if lasting else "until it is resumed"
+        effect = f" Every request with it is refused {for_long}."
+        return _switch(request, key, partial(key.pause, lasting=lasting), "paused", effect)
+    context = {"key": key, "evidence": KeyEvidence.of(key), "form": form}
+    return page(request, "apikeys/key_pause.html", "keys", context, partial="dialog", status=form_status(form))
 
 
 @require_http_methods(GET_OR_POST)
@@ -130,17 +135,19 @@ def key_resume(request: MemberRequest, public_id: str) -> HttpResponse:
     """Let a paused key work again."""
     key = get_key(request, public_id)
     if request.method == "POST":
-        return _switch(request, key, key.resume, "resumed.")
+        return _switch(request, key, key.resume, "resumed")
     context = {"key": key, "evidence": KeyEvidence.of(key), "form": ConfirmForm()}
     return page(request, "apikeys/key_resume.html", "keys", context, partial="dialog")
 
 
-def _switch(request: MemberRequest, key: ApiKey, verb: Callable[..., bool], done: str) -> HttpResponse:
+def _switch(
+    request: MemberRequest, key: ApiKey, verb: Callable[..., bool], done: str, effect: str = ""
+) -> HttpResponse:
     try:
         changed = verb(by=actor(request))
     except KeyRevokedError:
         return already_revoked(request, get_key(request, key.public_id))
-    messages.success(request, f"{key.name} is {'' if changed else 'already '}{done}")
+    messages.success(request, f"{key.name} is {done}.{effect}" if changed else f"{key.name} is already {done}.")
     return go_to(request, key.get_absolute_url())
 
 

@@ -38,7 +38,7 @@ from apikeys.permissions import role_required
 from apikeys.ranges import DEFAULT_RANGE, TimeRange
 from apikeys.usage_forms import RangeForm, RequestFilterForm
 from apikeys.views.pages import get_key, page
-from apikeys.views.requests import requests_context, retired_context
+from apikeys.views.requests import pause_context, requests_context, retired_context
 
 ROWS_SHOWN: Final = 8
 HISTORY_SHOWN: Final = 20
@@ -70,6 +70,7 @@ def key_detail(request: MemberRequest, public_id: str) -> HttpResponse:
             "history": AuditEntry.objects.filter(key_id=key.pk)[:HISTORY_SHOWN],
             **requests_context(key, RequestFilterForm(every), every),
             **retired_context(key),
+            **pause_context(key),
         }
     status = HTTPStatus.UNPROCESSABLE_ENTITY if context["range_form"].errors else HTTPStatus.OK
     return page(request, "apikeys/key_detail.html", "keys", context, partial="key_usage", status=status)

@@ -17,19 +17,20 @@ ends = st.one_of(st.none(), st.integers(-200, 200))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(revoked=st.booleans(), expires=ends, paused=st.booleans(), age=st.integers(0, 400), used=ends)
-def test_python_and_sql_agree_on_every_key(organization, revoked, expires, paused, age, used):
+@given(revoked=st.booleans(), expires=ends, paused=st.booleans(), until=ends, age=st.integers(0, 400), used=ends)
+def test_python_and_sql_agree_on_every_key(organization, revoked, expires, paused, until, age, used):
     key = make_old_key(organization, timedelta(days=age))
     now = timezone.now()
     ApiKey.objects.filter(pk=key.pk).update(
         expires_at=None if expires is None else now + timedelta(days=expires),
-        paused_at=now if paused else None,
+        paused_at=now - timedelta(days=300) if paused else None,
+        paused_until=now + timedelta(hours=until) if paused and until is not None else None,
         revoked_at=now if revoked else None,
     )
     if used is not None:
         use(key, last_used_at=now - timedelta(days=abs(used), seconds=5))
     stored = ApiKey.objects.for_pages().get(pk=key.pk)
-    status = status_at(now, stored.revoked_at, stored.expires_at, stored.paused_at)
+    status = status_at(now, stored.revoked_at, stored.expires_at, stored.paused_at, stored.paused_until)
     mine = ApiKey.objects.filter(pk=key.pk)
     assert [s for s in Status if mine.with_status(s, now).exists()] == [status]
     assert mine.usable(now).exists() == (status in {Status.ACTIVE, Status.PAUSED})
@@ -43,8 +44,15 @@ def use(key, **times):
 
 def test_a_key_expires_at_the_very_instant():
     now = timezone.now()
-    assert status_at(now, None, now, None) is Status.EXPIRED
-    assert status_at(now - timedelta(microseconds=1), None, now, None) is Status.ACTIVE
+    assert status_at(now, None, now, None, None) is Status.EXPIRED
+    assert status_at(now - timedelta(microseconds=1), None, now, None, None) is Status.ACTIVE
+
+
+def test_a_pause_ends_by_itself_at_the_very_instant():
+    now = timezone.now()
+    assert status_at(now, None, None, now - timedelta(minutes=5), now) is Status.ACTIVE
+    assert status_at(now - timedelta(microseconds=1), None, None, now - timedelta(minutes=5), now) is Status.PAUSED
+    assert status_at(now, None, None, now - timedelta(days=900), None) is Status.PAUSED
 
 
 def test_unused_counts_from_creation_until_the_first_request(organization):
