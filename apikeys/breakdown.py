@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
@@ -218,6 +218,7 @@ class Cell:
 
     count: str
     query: str
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +248,8 @@ def keys_by_age(organization: Organization, now: datetime, statuses: list[Status
         for status in statuses
     }
     cells = iter([Cell(number_text(count), query) for query, count in count_each(queries).items()])
-    return [KeyRow(label, [next(cells) for _ in statuses]) for _, label in CREATED_CHOICES]
+    labelled = [[replace(next(cells), label=status.label) for status in statuses] for _ in CREATED_CHOICES]
+    return [KeyRow(label, row) for (_, label), row in zip(CREATED_CHOICES, labelled, strict=True)]
 
 
 def quietest(request: MemberRequest) -> list[Ordered[ApiKey]]:

@@ -25,6 +25,7 @@ from apikeys.models.key import ApiKeyQuerySet
 from apikeys.models.silence import UNUSED, never_used, not_exempt_condition, used, used_before, used_since
 from apikeys.paging import COUNT_LIMIT, Column, Ordered, changed_url, count_text
 from apikeys.proxies import parse_address
+from apikeys.ranges import NO_DAY, RangeError, check_order
 from apikeys.widgets import QuickSelect
 
 TABS: Final = {
@@ -389,6 +390,29 @@ def of_age(keys: ApiKeyQuerySet, age: str, now: datetime) -> ApiKeyQuerySet:
     return keys.filter(created_at__gt=now - timedelta(days=int(oldest))) if oldest else keys
 
 
+class DaysForm(forms.Form):
+    """A form whose days are in order, the first of them not still to come."""
+
+    def clean(self) -> dict[str, Any]:
+        """Compare the days."""
+        found = super().clean() or self.cleaned_data
+        since, today = found.get("since"), timezone.localdate()
+        if since:
+            try:
+                check_order(since, min(found.get("until") or today, today), today=today)
+            except RangeError as error:
+                self.add_error(error.field, str(error))
+        return found
+
+
+_DayFilter: Final = partial(
+    django_filters.DateFilter,
+    widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
+    input_formats=["%Y-%m-%d"],
+    error_messages=NO_DAY,
+)
+
+
 class AuditFilter(ListFilter):
     """The audit log's filters."""
 
@@ -396,22 +420,13 @@ class AuditFilter(ListFilter):
     action = django_filters.ChoiceFilter(label="Action", choices=AuditAction.choices)
     key = django_filters.CharFilter(label="Key", method="by_key", max_length=100)
     address = django_filters.CharFilter(label="Address", method="by_address", max_length=45)
-    since = django_filters.DateFilter(
-        label="From",
-        field_name="at",
-        lookup_expr="date__gte",
-        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
-    )
-    until = django_filters.DateFilter(
-        label="Until",
-        field_name="at",
-        lookup_expr="date__lte",
-        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
-    )
+    since = _DayFilter(label="From", field_name="at", lookup_expr="date__gte")
+    until = _DayFilter(label="To", field_name="at", lookup_expr="date__lte")
 
     class Meta:
         model = AuditEntry
         fields: list[str] = []
+        form = DaysForm
 
     def by_key(self, entries: QuerySet[AuditEntry], _name: str, value: str) -> QuerySet[AuditEntry]:
         """Keep the entries of a key, by public id, fingerprint or a part of its name."""

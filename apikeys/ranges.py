@@ -11,12 +11,20 @@ from apikeys.models.series import RANGES
 DEFAULT_RANGE: Final = "30d"
 # Counts are kept for so many months.
 KEPT_MONTHS: Final = 25
+NO_DAY: Final = {"invalid": "This is no day. Write one like 2026-11-30."}
 _DAY: Final = timedelta(days=1)
 _HOUR: Final = timedelta(hours=1)
 
 
 class RangeError(ValueError):
-    """The days that were chosen are no span of time that can be shown; the message names the limit."""
+    """The days that were chosen are no span of time that can be shown; the message names the limit.
+
+    ``field`` is the day that is wrong: "since" or "until".
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,12 @@ class TimeRange:
             return self.since - (self.until - self.since)
         first, end = self.since.astimezone(self.zone), self.until.astimezone(self.zone)
         return _midnight(first.date() - (end.date() - first.date()), self.zone, first.hour)
+
+    def knows_before(self, recorded_since: datetime | None) -> bool:
+        """Whether the span before it was recorded, and is kept, from its beginning on."""
+        kept = months_before(self.until.astimezone(self.zone).date(), KEPT_MONTHS)
+        is_kept = self.before.astimezone(self.zone).date() >= kept
+        return is_kept and (recorded_since is None or recorded_since <= self.before)
 
     @property
     def whole_days(self) -> tuple[datetime, datetime]:
@@ -95,14 +109,20 @@ class TimeRange:
 def check_days(first: date, last: date, *, today: date, recorded_since: date | None) -> None:
     """Raise RangeError for days that are reversed, still to come, no longer kept, or from before recording began."""
     earliest = months_before(today, KEPT_MONTHS)
-    if max(first, last) > today:
-        raise RangeError(f"{day_words(max(first, last))} is still to come; the last day is today, {day_words(today)}.")
-    if last < first:
-        raise RangeError(f"It ends before it begins: {day_words(last)} is before {day_words(first)}.")
+    check_order(first, last, today=today)
     if first < earliest:
-        raise RangeError(f"Counts are kept for {KEPT_MONTHS} months: the first day is {day_words(earliest)}.")
+        raise RangeError("since", f"Counts are kept for {KEPT_MONTHS} months: the first day is {day_words(earliest)}.")
     if recorded_since and last < recorded_since:
-        raise RangeError(f"Nothing was measured before {day_words(recorded_since)}, when recording began.")
+        raise RangeError("until", f"Nothing was measured before {day_words(recorded_since)}, when recording began.")
+
+
+def check_order(first: date, last: date, *, today: date) -> None:
+    """Raise RangeError for days that are reversed or still to come."""
+    if max(first, last) > today:
+        latest, field = max((first, "since"), (last, "until"))
+        raise RangeError(field, f"{day_words(latest)} is still to come; the last day is today, {day_words(today)}.")
+    if last < first:
+        raise RangeError("until", f"It ends before it begins: {day_words(last)} is before {day_words(first)}.")
 
 
 def months_before(day: date, months: int) -> date:

@@ -6,18 +6,21 @@ from datetime import date, datetime
 from typing import Any, Final
 
 from django import forms
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.http import QueryDict
 from django.utils import timezone
+from django.utils.text import Truncator
 
 from apikeys.models import Outcome
 from apikeys.models.series import RANGES
 from apikeys.paging import changed_url
-from apikeys.ranges import DEFAULT_RANGE, RangeError, TimeRange, check_days
+from apikeys.ranges import DEFAULT_RANGE, NO_DAY, RangeError, TimeRange, check_days, day_words
 from apikeys.request_log import Wanted
 
 DAY_INPUT: Final = {"type": "date"}
-NO_DAY: Final = {"invalid": "This is no day. Write one like 2026-11-30."}
+NAMED: Final = {"since", "until", "caller"}
+MAX_FAULT: Final = 160
 
 
 class DayInput(forms.DateInput):
@@ -45,7 +48,7 @@ class RangeForm(forms.Form):
     range = forms.ChoiceField(
         choices=[(one.name, one.label) for one in RANGES.values()],
         required=False,
-        error_messages={"invalid_choice": f"There is no range %(value)s; choose one of {', '.join(RANGES)}."},
+        error_messages={"invalid_choice": f"Choose one of {', '.join(RANGES)}: there is no range %(value)s."},
     )
     since = _day_field("From")
     until = _day_field("To")
@@ -89,7 +92,7 @@ class RangeForm(forms.Form):
         try:
             check_days(since, until, today=self._day(self.now), recorded_since=recorded)
         except RangeError as error:
-            self.add_error(None, str(error))
+            self.add_error(error.field, str(error))
             return None
         return TimeRange.between(since, until, self.zone)
 
@@ -98,9 +101,9 @@ class RangeForm(forms.Form):
 
     @property
     def faults(self) -> list[str]:
-        """What is wrong, each with the name of its field."""
+        """What is wrong, each with the name of its field; what somebody made up is not repeated at length."""
         return [
-            f"{self.fields[name].label}: {error}" if name in {"since", "until"} else str(error)
+            Truncator(f"{self.fields[name].label}: {error}" if name in NAMED else str(error)).chars(MAX_FAULT)
             for name, errors in self.errors.items()
             for error in errors
         ]
@@ -135,8 +138,11 @@ class RequestFilterForm(RangeForm):
 
     field_order = ["outcome", "caller", "range", "since", "until"]
 
-    def __init__(self, data: QueryDict, *, recorded_since: datetime | None = None) -> None:
+    def __init__(
+        self, data: QueryDict, *, recorded_since: datetime | None = None, kept_from: datetime | None = None
+    ) -> None:
         super().__init__(data, recorded_since=recorded_since)
+        self.kept_from = kept_from
         field = self.fields["range"]
         field.choices = [("", "Any time"), *field.choices]  # type: ignore[attr-defined]
 
@@ -146,6 +152,27 @@ class RequestFilterForm(RangeForm):
         if any("\ud800" <= character <= "\udfff" for character in caller):
             raise ValidationError("This text holds half a character.")
         return caller
+
+    def _between(self, since: date, until: date) -> TimeRange | None:
+        """Return the span of time as far as single requests of it are kept."""
+        kept = self._day(self.kept_from) if self.kept_from else None
+        if kept and since < kept <= until:
+            since = kept
+        if kept and since <= until < kept:
+            days = f"{settings.EVENT_RETENTION_DAYS} days"
+            self.add_error("until", f"Single requests are kept for {days}: the first day is {day_words(kept)}.")
+            return None
+        return super()._between(since, until)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether more was asked for than is kept of single requests."""
+        asked = self.cleaned_data.get("since") if self.is_valid() else None
+        if self.kept_from is None:
+            return False
+        if asked:
+            return bool(asked < self._day(self.kept_from))
+        return self.chosen is not None and self.chosen.since < self.kept_from
 
     def without_days(self, name: str) -> TimeRange | None:
         """Return what is meant when no day is named: any time, unless a usual span of time is."""

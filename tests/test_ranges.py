@@ -15,6 +15,7 @@ from apikeys.time_zones import find_zone, zone_names
 BERLIN, KOLKATA, HOWE = ZoneInfo("Europe/Berlin"), ZoneInfo("Asia/Kolkata"), ZoneInfo("Australia/Lord_Howe")
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 TODAY = date(2026, 11, 24)
+NOW = datetime(2026, 11, 24, 14, 20, tzinfo=UTC)
 
 
 def lengths(chosen):
@@ -119,3 +120,18 @@ def test_days_at_each_limit_can_be_shown():
 )
 def test_a_day_some_months_before(day, months, before):
     assert months_before(day, months) == before
+
+
+@pytest.mark.parametrize(
+    ("span", "recorded", "known"),
+    [
+        (TimeRange.usual("30d", NOW), None, True),
+        (TimeRange.usual("30d", NOW), NOW - timedelta(days=70), True),
+        (TimeRange.usual("30d", NOW), NOW - timedelta(days=50), False),
+        (TimeRange.usual("13m", NOW), None, False),
+        (TimeRange.between(NOW.date() - timedelta(days=330), NOW.date()), None, True),
+        (TimeRange.between(NOW.date() - timedelta(days=420), NOW.date()), None, False),
+    ],
+)
+def test_only_a_span_that_was_measured_as_a_whole_is_compared_with(span, recorded, known):
+    assert span.knows_before(recorded) == known

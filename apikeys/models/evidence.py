@@ -17,6 +17,7 @@ from apikeys.models.recording import UsageWatermark
 from apikeys.models.rhythm import KeyRhythm
 from apikeys.models.rollup import Dimension, UsageDay, UsageHour, UsageValue
 from apikeys.models.series import floor_day, floor_hour
+from apikeys.models.silence import SLACK
 from apikeys.models.usage import DAY, HOUR, Outcome, UsageEvent
 from apikeys.models.watermark import Sources
 
@@ -27,6 +28,7 @@ NEWEST: Final = 500
 EVERY: Final = 1000
 # A request is late when it has been due for so long.
 LATE: Final = HOUR
+SECOND: Final = timedelta(seconds=1)
 _ACCEPTED: Final = Q(outcome=Outcome.VALID)
 
 
@@ -52,7 +54,9 @@ class Habit:
         rhythm = KeyRhythm.objects.filter(pk=key.pk).first()
         every, silence = _usual_gap(key), rhythm.usual if rhythm else None
         last_used = key.last_activity.last_used_at if key.last_activity else None
-        due = next_use(hours, last_used, now, every=every, silence=silence)
+        longest_usual = timedelta(seconds=rhythm.usual_gap) if rhythm else timedelta()
+        longer = (longest_usual, longest_usual * SLACK[0] / SLACK[1])
+        due = next_use(hours, last_used, now, every=every, silence=silence, longer=longer)
         longest = rhythm.longest if rhythm and rhythm.longest_gap else None
         return cls(hours, every, silence, longest, due)
 
@@ -60,6 +64,16 @@ class Habit:
     def is_late(self) -> bool:
         """Whether the next request should have come by now."""
         return self.next_due is not None and timezone.now() - self.next_due > LATE
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the next request should come about now."""
+        return self.next_due is not None and not self.is_late and timezone.now() >= self.next_due
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it usually comes several times a second while it is at work."""
+        return self.every is not None and self.every < SECOND
 
     def week(self, zone: tzinfo) -> list[list[int]]:
         """Return the accepted requests by weekday, Monday first, and hour of the day in a time zone."""
@@ -132,6 +146,8 @@ class KeyEvidence:
     habit: Habit
     callers: list[UsageValue] = field(default_factory=list)
     other_callers: int = 0
+    # There were more callers than are kept apart.
+    is_bounded: bool = False
     last_used_at: datetime | None = None
 
     @property
@@ -148,7 +164,8 @@ class KeyEvidence:
         used = sorted((one for one in values.values if one.accepted), key=lambda one: -one.accepted)
         total = sum(one.accepted for one in used)
         shown = [replace(one, share=one.accepted / total) for one in used[:callers]]
-        return cls(Recent.of([key])[key.pk], Habit.of(key), shown, len(used) - len(shown) + values.others, last)
+        others = len(used) - len(shown) + values.others
+        return cls(Recent.of([key])[key.pk], Habit.of(key), shown, others, values.is_bounded, last)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -26,11 +26,13 @@ def next_use(
     *,
     every: timedelta | None,
     silence: timedelta | None,
+    longer: Sequence[timedelta] = (),
 ) -> datetime | None:
     """Return when the next request is due; in the past when it is late, None when nothing can be said.
 
     ``hours`` are those (UTC) of the last LEARNT_WEEKS in which it was used, ``every`` is the usual time between two
-    requests while it is at work, ``silence`` between two uses.
+    requests while it is at work, ``silence`` between two uses; ``longer`` are silences that are usual as well, such as
+    that of a job that runs for some days a quarter, in order.
     """
     if last_used is None:
         return None
@@ -43,7 +45,9 @@ def next_use(
     expected = missed or _first_hour(used, _hours(start, start + WEEK), running, EXPECTED)
     if expected is not None:
         return now if expected == running else expected
-    return last_used + silence if silence is not None else None
+    if silence is None:
+        return None
+    return next((last_used + gap for gap in (silence, *longer) if last_used + gap >= now), last_used + silence)
 
 
 def _first_hour(used: set[datetime], hours: Iterable[datetime], running: datetime, share: float) -> datetime | None:

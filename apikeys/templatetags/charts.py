@@ -93,7 +93,7 @@ def week_hits(cells: Sequence[charts.Cell]) -> SafeString:
 @register.simple_tag
 def week_table(week: Sequence[tuple[str, Sequence[int]]]) -> SafeString:
     """Write the hours of a week as a table."""
-    head = format_html_join("", '<th scope="col" class="num">{:02}</th>', ((hour,) for hour in range(24)))
+    head = format_html_join("", '<th scope="col" class="num">{}</th>', ((f"{hour:02}",) for hour in range(24)))
     rows = format_html_join(
         "",
         '<tr><th scope="row">{}</th>{}</tr>',

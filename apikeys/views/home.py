@@ -49,7 +49,7 @@ def preferences(request: PersonRequest) -> HttpResponse:
         "zones": zone_names(),
         "browser_zone": browser_zone(request).key,
         "zone": zone_of(request).key,
-        "now": timezone.localtime(timezone=zone_of(request)),
+        "now": f"{timezone.localtime(timezone=zone_of(request)):%A, %-d %B, %H:%M}",
     }
     return render(request, "apikeys/preferences.html", context, status=form_status(form))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from itertools import chain
@@ -32,6 +33,7 @@ from apikeys.models import (
     KeyRevokedError,
     Role,
     StaleKeyError,
+    Status,
     UsageHour,
 )
 from apikeys.paging import BadCursorError, Page, changed_url, take_page
@@ -53,6 +55,7 @@ EXPORT_HEADER = (
         "revoked_by",
         "reason",
     ),
+    *("silence", "may_be_silent_until", "paused_until"),
 )
 
 
@@ -205,13 +208,20 @@ def key_export(request: MemberRequest, kind: str) -> HttpResponse | StreamingHtt
 def _export_rows(keys: Iterator[ApiKey]) -> Iterator[list[object]]:
     for key in keys:
         last_used = key.last_activity.last_used_at if key.last_activity else None
-        instants = [at.isoformat() if at else None for at in (last_used, key.expires_at, key.revoked_at)]
+        instants = [_instant(at) for at in (last_used, key.expires_at, key.revoked_at)]
+        exempt = key.exemption_now
         yield [
             *(key.public_id, key.fingerprint, key.name, key.purpose, key.environment.name, key.status.value),
             *(key.owner_label, " ".join(key.scope_names), key.created_at.isoformat(), key.created_by_label),
             *(instants[0], instants[1], " ".join(key.networks), key.rate_limit_text),
             *(instants[2], key.revoked_by_label, key.get_revoked_reason_display()),
+            *(silence.kind.value if (silence := key.silence) else None, _instant(exempt.until if exempt else None)),
+            _instant(key.paused_until if key.status is Status.PAUSED else None),
         ]
+
+
+def _instant(at: datetime | None) -> str | None:
+    return at.isoformat() if at else None
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

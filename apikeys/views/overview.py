@@ -52,7 +52,8 @@ def _first_steps(organization: Organization) -> dict[str, bool]:
 
 def _usage_context(organization: Organization, now: datetime) -> dict[str, Any]:
     span = TimeRange.usual(DEFAULT_RANGE, now, timezone.get_current_timezone())
-    counted = series_context(partial(OrganizationHour.objects.series_between, organization), span)
+    recorded = UsageWatermark.read().recording_since
+    counted = series_context(partial(OrganizationHour.objects.series_between, organization), span, recorded)
     total = counted["series"].total
     keys = count_text(organization.keys.all())
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -33,7 +34,7 @@ def key_requests(request: MemberRequest, public_id: str) -> HttpResponse:
     key = get_key(request, public_id)
     if key_secret.holds_key(request.GET.get("caller", "")):
         return redirect(changed_url(request.path, request.GET, caller=None))
-    form = RequestFilterForm(request.GET, recorded_since=UsageWatermark.read().recording_since)
+    form = request_form(request.GET)
     if request.htmx and request.headers.get(WAS) == Status.PAUSED and key.status == Status.ACTIVE:
         # The pause is over: what the page says of the key, and what can be done with it, is another.
         return HttpResponseClientRefresh()
@@ -45,6 +46,12 @@ def key_requests(request: MemberRequest, public_id: str) -> HttpResponse:
     }
     status = HTTPStatus.UNPROCESSABLE_ENTITY if context["request_faults"] else HTTPStatus.OK
     return page(request, "apikeys/key_requests.html", "keys", context, partial="key_requests", status=status)
+
+
+def request_form(query: QueryDict) -> RequestFilterForm:
+    """Return which requests a query asks for."""
+    known = UsageWatermark.read()
+    return RequestFilterForm(query, recorded_since=known.recording_since, kept_from=known.raw_from)
 
 
 def requests_context(key: ApiKey, form: RequestFilterForm, query: QueryDict) -> dict[str, Any]:
@@ -60,6 +67,7 @@ def requests_context(key: ApiKey, form: RequestFilterForm, query: QueryDict) -> 
         "request_form": form,
         "request_faults": [*form.faults, *faults],
         "requests": found,
+        "kept_days": settings.EVENT_RETENTION_DAYS,
         "looked_through": f"{LOOKED_THROUGH:,}",
         "requests_url": changed_url(url, query, before=None),
         "older_url": changed_url(url, query, before=found.cursor) if found.cursor else "",

@@ -36,9 +36,9 @@ from apikeys.models.evidence import EVERY, Habit, ScopeEvidence
 from apikeys.paging import changed_url
 from apikeys.permissions import role_required
 from apikeys.ranges import DEFAULT_RANGE, TimeRange
-from apikeys.usage_forms import RangeForm, RequestFilterForm
+from apikeys.usage_forms import RangeForm
 from apikeys.views.pages import get_key, page
-from apikeys.views.requests import pause_context, requests_context, retired_context
+from apikeys.views.requests import pause_context, request_form, requests_context, retired_context
 
 ROWS_SHOWN: Final = 8
 HISTORY_SHOWN: Final = 20
@@ -68,7 +68,7 @@ def key_detail(request: MemberRequest, public_id: str) -> HttpResponse:
             "week": habit.week(timezone.get_current_timezone()),
             "scopes": ScopeEvidence.of(key),
             "history": AuditEntry.objects.filter(key_id=key.pk)[:HISTORY_SHOWN],
-            **requests_context(key, RequestFilterForm(every), every),
+            **requests_context(key, request_form(every), every),
             **retired_context(key),
             **pause_context(key),
         }
@@ -99,7 +99,7 @@ def _usage_context(request: MemberRequest, key: ApiKey) -> dict[str, Any]:
         "grouping": request.GET.get("callers", ""),
         "zone": str(span.zone),
         "export_query": request.GET.urlencode(),
-        **series_context(partial(UsageHour.objects.series_between, key), span),
+        **series_context(partial(UsageHour.objects.series_between, key), span, recorded),
     }
 
 
@@ -111,8 +111,13 @@ def _chosen(request: MemberRequest, name: str, choices: Collection[str]) -> str:
     return value
 
 
-def series_context(read: Callable[[Sequence[datetime]], UsageSeries], span: TimeRange) -> dict[str, Any]:
-    """Return the counts of a span of time, read between edges, and how they compare with the one before it."""
+def series_context(
+    read: Callable[[Sequence[datetime]], UsageSeries], span: TimeRange, recorded_since: datetime | None
+) -> dict[str, Any]:
+    """Return the counts of a span of time, read between edges, and how they compare with the one before it.
+
+    They compare with nothing when that was not measured, or is no longer kept, from its beginning on.
+    """
     series = read([span.before, *span.edges])
     before = sum(counts[0] for counts in series.counts.values())
     counts = {name: values[1:] for name, values in series.counts.items() if any(values[1:])}
@@ -120,7 +125,7 @@ def series_context(read: Callable[[Sequence[datetime]], UsageSeries], span: Time
     refusals = [(count, Outcome(name).label) for name, count in series.by_outcome.items() if name != Outcome.VALID]
     return {
         "series": series,
-        "change": (series.total - before) / before if before else None,
+        "change": (series.total - before) / before if before and span.knows_before(recorded_since) else None,
         "refused_share": series.refused / series.total if series.total else 0,
         "refusals": sorted(refusals, reverse=True)[:2],
     }
@@ -149,11 +154,11 @@ def key_usage_export(request: MemberRequest, public_id: str, table: str, kind: s
     key = get_key(request, public_id)
     if table not in TABLES or kind not in FORMATS:
         raise Http404
-    form = (RequestFilterForm if table == "requests" else RangeForm)(
-        request.GET, recorded_since=UsageWatermark.read().recording_since
-    )
+    is_of_requests = table == "requests"
+    recorded = UsageWatermark.read().recording_since
+    form = request_form(request.GET) if is_of_requests else RangeForm(request.GET, recorded_since=recorded)
     if not form.is_valid():
-        shown_by = "key_requests" if table == "requests" else "key_detail"
+        shown_by = "key_requests" if is_of_requests else "key_detail"
         return redirect(reverse(shown_by, args=[key.organization.slug, public_id], query=request.GET))
     by = _chosen(request, "callers", GROUPINGS) or "address"
     asked = Asked(key, form.chosen or form.usual(DEFAULT_RANGE), form.wanted, by)

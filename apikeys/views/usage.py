@@ -50,7 +50,7 @@ def _span_context(request: MemberRequest) -> dict[str, Any]:
     form = RangeForm(request.GET, recorded_since=recorded)
     form.is_valid()
     span = form.chosen or form.usual(DEFAULT_RANGE)
-    counted = series_context(partial(OrganizationHour.objects.series_between, organization), span)
+    counted = series_context(partial(OrganizationHour.objects.series_between, organization), span, recorded)
     total = counted["series"].total
     rankings = RANKINGS if span.name in RANKED_DAYS else {}
     return {

@@ -16,8 +16,8 @@ def nights(count, hour=2):
     return [MIDNIGHT - DAY * back + HOUR * hour for back in range(count)]
 
 
-def expect(hours, last_used, now=NOW, every=None, silence=None):
-    return next_use(hours, last_used, now, every=every, silence=silence)
+def expect(hours, last_used, now=NOW, every=None, silence=None, longer=()):
+    return next_use(hours, last_used, now, every=every, silence=silence, longer=longer)
 
 
 def test_a_key_at_work_is_due_after_its_usual_gap():
@@ -56,6 +56,15 @@ def test_a_slow_key_is_due_after_its_usual_silence_and_late_after_that():
     last = NOW - 20 * DAY
     assert expect([], last, silence=30 * DAY) == NOW + 10 * DAY
     assert expect([], last, silence=10 * DAY) == NOW - 10 * DAY
+
+
+@pytest.mark.parametrize(
+    ("ago", "due"),
+    [(DAY / 2, 1 * DAY), (20 * DAY, 90 * DAY), (100 * DAY, 135 * DAY), (135 * DAY, 135 * DAY), (136 * DAY, DAY)],
+)
+def test_a_job_that_runs_for_some_days_a_quarter_is_due_after_its_longer_silence(ago, due):
+    last = NOW - ago
+    assert expect([], last, silence=DAY, longer=(90 * DAY, 135 * DAY)) == last + due
 
 
 @pytest.mark.parametrize("last_used", [None, NOW - DAY])

@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from apikeys.models import Actor, Outcome, RevocationReason, UsageEvent, UsageHour, UsageWatermark
+from apikeys.models import Actor, KeyActivity, Outcome, RevocationReason, UsageEvent, UsageHour, UsageWatermark, rollup
 from apikeys.models.series import RANGES
 from tests.factories import (
     make_event,
@@ -227,9 +227,9 @@ def test_htmx_gets_the_chart_alone(organization, visit):
 @pytest.mark.parametrize(
     ("query", "told"),
     [
-        ({"range": "1y"}, "There is no range 1y; choose one of 24h, 7d, 30d, 90d, 13m."),
-        ({"range": "<script>"}, "There is no range &lt;script&gt;"),
-        ({"range": "x" * 300}, "There is no range"),
+        ({"range": "1y"}, "Choose one of 24h, 7d, 30d, 90d, 13m: there is no range 1y."),
+        ({"range": "<script>"}, "there is no range &lt;script&gt;"),
+        ({"range": "x" * 300}, "there is no range"),
         ({"since": "2026-13-01"}, "From: This is no day. Write one like 2026-11-30."),
         ({"since": "2026-10-05", "until": "tomorrow"}, "To: This is no day."),
         ({"until": "2026-10-05"}, "From: Choose the first day as well."),
@@ -358,3 +358,30 @@ def test_complete_hours_are_read_from_roll_ups_alone(organization, visit):
     assert after["callers"] == before["callers"]
     assert after["scopes"] == before["scopes"]
     assert after["week"] == before["week"]
+
+
+def test_hours_of_the_rhythms_table_have_two_digits(organization, visit):
+    key = make_key(organization).key
+    make_event(key)
+    text = visit(key).text
+    assert all(f'<th scope="col" class="num">{hour:02}</th>' in text for hour in range(24))
+
+
+def test_callers_that_were_not_told_apart_are_said_to_be_there(organization, visit, monkeypatch):
+    monkeypatch.setattr(rollup, "MAX_RAW_VALUES", 2)
+    key = make_key(organization).key
+    for number in range(4):
+        make_event(key, user_agent=f"agent-{number}")
+    text = visit(key, callers="network").text
+    assert "callers that were not told apart" in text
+    assert "50 %" in text
+
+
+def test_a_first_use_before_recording_began_is_not_said_to_be_unmeasured(organization, visit):
+    key = make_old_key(organization, timedelta(days=300))
+    used = timezone.now() - timedelta(days=200)
+    KeyActivity.objects.filter(key=key).update(first_used_at=used, last_used_at=used)
+    UsageWatermark.objects.update_or_create(pk=1, defaults={"recording_since": timezone.now() - timedelta(days=100)})
+    assert "to the second; not measured before" not in visit(key).text
+    UsageWatermark.objects.update(recording_since=used - timedelta(days=1))
+    assert "to the second; not measured before" in visit(key).text

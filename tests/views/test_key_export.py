@@ -3,14 +3,16 @@
 import csv
 import io
 import json
+from datetime import timedelta
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
-from apikeys.models import AuditAction, Outcome
+from apikeys.models import ApiKey, AuditAction, Outcome
 from apikeys.views.keys import EXPORT_HEADER
-from tests.factories import make_event, make_key, make_organization, make_revoked_key
+from tests.factories import make_event, make_exemption, make_key, make_old_key, make_organization, make_revoked_key
 from tests.pages import entries, make_keys, snapshot, url
 
 pytestmark = pytest.mark.django_db
@@ -55,6 +57,17 @@ def test_each_key_is_a_row_with_all_that_the_list_knows(organization, viewer, ex
     assert row["last_used_at"] == event.at.isoformat()
     assert row["created_by"] == viewer.email
     assert (row["expires_at"], row["revoked_at"]) == ("", "")
+
+
+def test_silence_exemption_and_pause_are_told_as_the_list_does(organization, export):
+    silent, excused, paused = (make_old_key(organization, timedelta(days=200)) for _ in range(3))
+    until = make_exemption(excused).until
+    ends = timezone.now() + timedelta(hours=1)
+    ApiKey.objects.filter(pk=paused.pk).update(paused_at=timezone.now(), paused_until=ends)
+    told = {row["id"]: (row["silence"], row["may_be_silent_until"], row["paused_until"]) for row in rows(export())}
+    assert told[silent.public_id] == ("never_used", "", "")
+    assert told[excused.public_id] == ("never_used", until.isoformat(), "")
+    assert told[paused.public_id] == ("never_used", "", ends.isoformat())
 
 
 def test_the_filters_and_the_order_of_the_list_hold(organization, export):

@@ -3,8 +3,9 @@
 from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 
-from apikeys.models import Outcome
+from apikeys.models import KeyActivity, Outcome, UsageWatermark
 from tests.factories import make_event, make_key, make_organization, make_revoked_key
 from tests.pages import HOSTILE, HTMX, day, is_partial, is_whole_page, snapshot, url
 
@@ -84,7 +85,7 @@ def test_a_span_of_time_narrows_it_and_one_that_has_ended_is_not_looked_at_again
     [
         ({"outcome": "refused"}, "There is no outcome refused."),
         ({"outcome": "<script>"}, "There is no outcome &lt;script&gt;."),
-        ({"range": "2d"}, "There is no range 2d"),
+        ({"range": "2d"}, "there is no range 2d"),
         ({"since": "2026-10-05", "until": "2026-10-04"}, "It ends before it begins"),
         ({"caller": "x" * 201}, "at most 200 characters"),
         ({"before": "odd"}, "a place in the list that cannot be one"),
@@ -98,6 +99,39 @@ def test_a_filter_that_cannot_be_is_refused_by_name(organization, visit, query, 
         assert response.status_code == 422
         assert told in response.text
         assert "/secret-of-the-event" not in response.text
+
+
+@pytest.fixture
+def kept_from():
+    """Single requests were removed up to a midnight ten days ago."""
+    day = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=10)
+    watermark = UsageWatermark.read()
+    watermark.raw_from = day
+    watermark.save()
+    return day.date()
+
+
+def test_what_is_no_longer_kept_is_said_and_not_called_nothing(organization, visit, kept_from):
+    key = make_key(organization).key
+    make_event(key, path="/kept")
+    before = kept_from - timedelta(days=3)
+    response = visit(key, since=before, until=kept_from - timedelta(days=1))
+    assert response.status_code == 422
+    assert "To: Single requests are kept for 35 days: the first day is" in response.text
+    for query in ({"since": before}, {"range": "30d"}, {"since": "2001-01-01"}):
+        response = visit(key, **query)
+        assert response.status_code == 200
+        assert "single requests are kept for 35 days, since" in response.text
+        assert [event.path for event in response.context["requests"].events] == ["/kept"]
+    assert "single requests are kept" not in visit(key, range="7d").text
+    assert "single requests are kept" not in visit(key, since=kept_from).text
+
+
+def test_a_key_whose_requests_are_only_counted_is_not_called_one_without(organization, visit):
+    new, old = make_key(organization).key, make_key(organization).key
+    KeyActivity.objects.filter(key=old).update(last_used_at=timezone.now() - timedelta(days=90))
+    assert "No request yet. The next one appears here." in visit(new).text
+    assert "No request in the last 35 days. Single ones are kept for so long" in visit(old).text
 
 
 def test_a_pasted_key_is_taken_out_of_the_address(organization, visit):

@@ -223,8 +223,8 @@ def test_any_days_are_shown_without_the_ranks_that_are_not_kept_of_them(busy, vi
         ({"since": "2026-01-01", "until": "2026-01-02"}, "Nothing was measured before"),
         ({"since": "9999-99-99"}, "This is no day"),
         ({"until": "2026-10-01"}, "Choose the first day as well"),
-        ({"range": "<script>"}, "There is no range &lt;script&gt;"),
-        ({"range": "1000y"}, "There is no range 1000y"),
+        ({"range": "<script>"}, "there is no range &lt;script&gt;"),
+        ({"range": "1000y"}, "there is no range 1000y"),
     ],
 )
 def test_a_range_that_cannot_be_shown_is_explained_and_shows_no_figures(organization, visit, query, said):
