@@ -287,6 +287,8 @@ class KeyFilter(ListFilter):
         days = asked("last_used") or ""
         in_use = days.isdecimal() and int(days) <= settings.UNUSED_AFTER_DAYS
         empty: set[str] = {"unused"} if in_use else set()
+        if asked("expires") == "never":
+            empty |= {"expiring", "expired"}
         if usable_only:
             empty |= DEAD_TABS
         if dead_only:
@@ -316,8 +318,8 @@ class KeyFilter(ListFilter):
         if name == "last_used":
             return [part for rows in kept for part in _by_last_use(rows, descending)]
         expression, kind = _SORTS[name]
-        if self.form.cleaned_data.get("silence") == Silence.SEASONAL:
-            # They are few, and found by their usual gaps; the order's index would be read nearly to its end for them.
+        if self.form.cleaned_data.get("silence") in {Silence.SEASONAL, EXEMPT}:
+            # They are few, and found by an index of theirs; the order's would be read nearly to its end for them.
             expression = Coalesce(expression, expression)
         parts = []
         for rows in kept:

@@ -145,7 +145,16 @@ def test_a_choice_that_postgresql_expects_to_be_wide_is_not_read_to_find_out(org
 
 
 @pytest.mark.parametrize(
-    "query", ["silence=never_used", "silence=exempt", "owner=closed", "tried=7", "expires=past", "last_used=30"]
+    "query",
+    [
+        "silence=never_used",
+        "silence=exempt",
+        "owner=closed",
+        "tried=7",
+        "expires=past",
+        "expires=never",
+        "last_used=30",
+    ],
 )
 def test_tabs_that_need_no_look_would_have_been_empty(organization, viewer, listing, query, monkeypatch):
     make_keys(organization, 9)

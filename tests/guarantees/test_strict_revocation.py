@@ -159,7 +159,7 @@ class Operator:
             verbs += [self._resume] * 6
         else:
             edits = [self._scopes, self._networks, self._limit]
-            verbs += [self._pause, self._pause, self._expire, *edits, *edits]
+            verbs += [self._pause, self._pause, self._rehearse, self._expire, *edits, *edits]
         self._random.choice(verbs)(subject)
 
     def _revoke(self, subject: Subject) -> None:
@@ -176,6 +176,16 @@ class Operator:
 
     def _resume(self, subject: Subject) -> None:
         subject.became("resume", self._dashboard.resume(subject.public_id), paused=False)
+
+    def _rehearse(self, subject: Subject) -> None:
+        """Pause the key until an instant that is known exactly, at which nobody does anything."""
+        sent = time.time_ns()
+        with self._registry.lock:
+            until = self._server.stage.do("rehearse", subject.public_id, self._random.uniform(0.2, 0.8))
+        arrived = time.time_ns()
+        subject.history.append(Change(sent, arrived, replace(subject.state, paused=True), "rehearse"))
+        subject.history.append(Change(until, max(until, arrived), replace(subject.state, paused=False), "come back"))
+        subject.rests_until = until + 1_000_000
 
     def _scopes(self, subject: Subject) -> None:
         choices = [("orders:read",), ("orders:write",), ("orders:read", "orders:write")]
