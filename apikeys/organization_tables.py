@@ -130,4 +130,7 @@ def words_of(table: str, span: TimeRange) -> str:
 
 def file_part(table: str, span: TimeRange) -> str:
     """Return what tells the file of a table from others: "busiest-30d"."""
+    if table == "keys":
+        # The key list's own export is called so.
+        return "keys-by-status-and-age"
     return table if table in _OF_NOW else f"{table}-{span.name}"
