@@ -3,6 +3,8 @@
 import logging
 import sys
 
+from django.conf import settings
+from django.core.exceptions import BadRequest, TooManyFieldsSent
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -15,8 +17,11 @@ log = logging.getLogger(__name__)
 
 @public(because="it says what is wrong with the request itself")
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer 400."""
-    return render(request, "400.html", {"reason": str(exception)}, status=400)
+    """Answer 400; what Django refuses names its settings, which are nobody's business."""
+    reason = str(exception) if isinstance(exception, BadRequest) else ""
+    if isinstance(exception, TooManyFieldsSent):
+        reason = f"It has more than {settings.DATA_UPLOAD_MAX_NUMBER_FIELDS:,} fields, in its address or its form."
+    return render(request, "400.html", {"reason": reason}, status=400)
 
 
 @public(because="it says only that something is not allowed")

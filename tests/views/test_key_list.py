@@ -547,3 +547,13 @@ def test_nor_does_it_ask_more_for_each_key_that_may_be_silent(organization, view
 
     client.get(url("key_list", organization))
     assert opened(1) == opened(5)
+
+
+def test_an_address_with_too_many_fields_is_refused_in_words_and_without_settings(organization, viewer):
+    client = Client(raise_request_exception=False)
+    client.force_login(viewer)
+    query = "&".join(f"a{number}=1" for number in range(1001))
+    response = client.get(f"{url('key_list', organization)}?{query}")
+    assert response.status_code == 400
+    assert "more than 1,000 fields, in its address or its form" in response.text
+    assert "DATA_UPLOAD" not in response.text
