@@ -46,8 +46,9 @@ def copy(server: PostgreSQL, name: str) -> str:
 
 def _copy_table(source: Any, target: sqlite3.Connection, table: str) -> None:
     with source.transaction(), source.cursor("copying") as cursor:
-        cursor.execute(f"SELECT * FROM {table}")
-        names = [column.name for column in cursor.description]
+        # Generated columns, which are hidden, make themselves.
+        names = [name for _, name, *_, hidden in target.execute(f"PRAGMA table_xinfo({table})") if not hidden]
+        cursor.execute(f"SELECT {', '.join(names)} FROM {table}")
         marks = ", ".join("?" for _ in names)
         insert = f"INSERT OR REPLACE INTO {table} ({', '.join(names)}) VALUES ({marks})"
         target.executemany(insert, (tuple(map(_adapted, row)) for row in cursor))
