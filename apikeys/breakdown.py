@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import batched
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
@@ -214,11 +215,11 @@ def _tried(organization: Organization, days: int, now: datetime, most: int) -> l
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Some keys: how many, and the list's query that shows them."""
+    """Some keys: how many, the list's query that shows them, and their status in words."""
 
     count: str
     query: str
-    label: str = ""
+    label: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,9 +248,17 @@ def keys_by_age(organization: Organization, now: datetime, statuses: list[Status
         for age, _ in CREATED_CHOICES
         for status in statuses
     }
-    cells = iter([Cell(number_text(count), query) for query, count in count_each(queries).items()])
-    labelled = [[replace(next(cells), label=status.label) for status in statuses] for _ in CREATED_CHOICES]
-    return [KeyRow(label, row) for (_, label), row in zip(CREATED_CHOICES, labelled, strict=True)]
+    rows = batched(count_each(queries).items(), len(statuses))
+    return [
+        KeyRow(
+            label,
+            [
+                Cell(number_text(count), query, status.label)
+                for status, (query, count) in zip(statuses, row, strict=True)
+            ],
+        )
+        for (_, label), row in zip(CREATED_CHOICES, rows, strict=True)
+    ]
 
 
 def quietest(request: MemberRequest) -> list[Ordered[ApiKey]]:

@@ -25,8 +25,8 @@ from apikeys.models.key import ApiKeyQuerySet
 from apikeys.models.silence import UNUSED, never_used, not_exempt_condition, used, used_before, used_since
 from apikeys.paging import COUNT_LIMIT, Column, Ordered, changed_url, count_text
 from apikeys.proxies import parse_address
-from apikeys.ranges import NO_DAY, RangeError, check_order
-from apikeys.widgets import QuickSelect
+from apikeys.ranges import RangeError, check_order
+from apikeys.widgets import DAY_OPTIONS, QuickSelect
 
 TABS: Final = {
     "": "All",
@@ -407,14 +407,6 @@ class DaysForm(forms.Form):
         return found
 
 
-_DayFilter: Final = partial(
-    django_filters.DateFilter,
-    widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
-    input_formats=["%Y-%m-%d"],
-    error_messages=NO_DAY,
-)
-
-
 class AuditFilter(ListFilter):
     """The audit log's filters."""
 
@@ -422,8 +414,8 @@ class AuditFilter(ListFilter):
     action = django_filters.ChoiceFilter(label="Action", choices=AuditAction.choices)
     key = django_filters.CharFilter(label="Key", method="by_key", max_length=100)
     address = django_filters.CharFilter(label="Address", method="by_address", max_length=45)
-    since = _DayFilter(label="From", field_name="at", lookup_expr="date__gte")
-    until = _DayFilter(label="To", field_name="at", lookup_expr="date__lte")
+    since = django_filters.DateFilter(label="From", field_name="at", lookup_expr="date__gte", **DAY_OPTIONS)
+    until = django_filters.DateFilter(label="To", field_name="at", lookup_expr="date__lte", **DAY_OPTIONS)
 
     class Meta:
         model = AuditEntry

@@ -25,6 +25,7 @@ from apikeys import logs, metrics, proxies
 from apikeys.key_secret import redact
 from apikeys.ledger import KeyRecord
 from apikeys.models import Outcome
+from apikeys.models.text import BIDI_CONTROLS
 from apikeys.verification import Presented, Quota, StoreUnavailableError, Verdict, averify
 
 type Scope = dict[str, Any]
@@ -48,8 +49,7 @@ REFUSAL_SECONDS: Final = 0.05
 _ROUTE = re.compile(
     r"/v1/(?P<organization>[a-z0-9-]{1,40})/(?P<face>verify|authorize(?:/(?P<scope>[^/]+)(?P<path>/.*))?)", re.DOTALL
 )
-# Control characters, and those that turn the direction of what follows: a page could seem to say something else.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(rf"[\x00-\x1f\x7f-\x9f{BIDI_CONTROLS}]")
 _SCOPE = re.compile(r"[a-z0-9][a-z0-9._:-]{0,62}[a-z0-9]")
 _STATUS: Final = {
     Outcome.VALID: HTTPStatus.OK,

@@ -22,7 +22,7 @@ from django.db import connection
 from apikeys import ledger_sql
 from apikeys.ledger_sql import Kind
 from apikeys.models import Outcome, RateLimit
-from apikeys.models.extremes import floor_minute
+from apikeys.models.extremes import EPOCH, floor_minute
 from apikeys.statements import Call, Row, Steps, array
 
 # "Last used" is exact to this: a busy key's activity is written once a second, not at every request.
@@ -30,7 +30,6 @@ ACTIVITY_GRANULARITY: Final = timedelta(seconds=1)
 
 # Told once: in an event loop Django would make a connection's wrapper anew for each task that looks at it.
 _IS_SQLITE: Final = connection.vendor == "sqlite"
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _KEY_AND_NONCE: Final = itemgetter(0, 2)
 # Those that move no row of a key's activity, and those whose event is not written with all others.
@@ -240,7 +239,7 @@ def _sqlite_write(writes: Sequence[_Write]) -> Steps[list[Taken | None]]:
 
 
 def _sqlite_take(parameters: dict[str, Any]) -> Steps[Taken]:
-    now = (datetime.now(UTC) - _EPOCH) // _MICROSECOND
+    now = (datetime.now(UTC) - EPOCH) // _MICROSECOND
     taken, [state] = yield [
         Call(ledger_sql.SQLITE_TAKE, parameters | {"now": now}),
         Call(ledger_sql.SQLITE_STATE, parameters),

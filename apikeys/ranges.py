@@ -11,7 +11,6 @@ from apikeys.models.series import RANGES
 DEFAULT_RANGE: Final = "30d"
 # Counts are kept for so many months.
 KEPT_MONTHS: Final = 25
-NO_DAY: Final = {"invalid": "This is no day. Write one like 2026-11-30."}
 _DAY: Final = timedelta(days=1)
 _HOUR: Final = timedelta(hours=1)
 

@@ -12,34 +12,15 @@ from django.http import QueryDict
 from django.utils import timezone
 from django.utils.text import Truncator
 
-from apikeys.models import Outcome
+from apikeys.models import Outcome, UsageWatermark
 from apikeys.models.series import RANGES
 from apikeys.paging import changed_url
-from apikeys.ranges import DEFAULT_RANGE, NO_DAY, RangeError, TimeRange, check_days, day_words
+from apikeys.ranges import DEFAULT_RANGE, RangeError, TimeRange, check_days, day_words
 from apikeys.request_log import Wanted
+from apikeys.widgets import DAY_OPTIONS
 
-DAY_INPUT: Final = {"type": "date"}
 NAMED: Final = {"since", "until", "caller"}
 MAX_FAULT: Final = 160
-
-
-class DayInput(forms.DateInput):
-    """A field for a day. What is none is left out: browsers show nothing for it, and complain."""
-
-    def format_value(self, value: object) -> str | None:
-        """Return a day as the browser expects it."""
-        text = super().format_value(value)
-        try:
-            return date.fromisoformat(text).isoformat() if text else None
-        except ValueError:
-            return None
-
-
-def _day_field(label: str) -> forms.DateField:
-    widget = DayInput(format="%Y-%m-%d", attrs=DAY_INPUT)
-    return forms.DateField(
-        required=False, label=label, widget=widget, input_formats=["%Y-%m-%d"], error_messages=NO_DAY
-    )
 
 
 class RangeForm(forms.Form):
@@ -50,8 +31,8 @@ class RangeForm(forms.Form):
         required=False,
         error_messages={"invalid_choice": f"Choose one of {', '.join(RANGES)}: there is no range %(value)s."},
     )
-    since = _day_field("From")
-    until = _day_field("To")
+    since = forms.DateField(label="From", **DAY_OPTIONS)
+    until = forms.DateField(label="To", **DAY_OPTIONS)
 
     # The span of time, of a form without faults.
     chosen: TimeRange | None = None
@@ -61,9 +42,9 @@ class RangeForm(forms.Form):
         """Which single requests are meant: all."""
         return Wanted(span=self.chosen)
 
-    def __init__(self, data: QueryDict, *, recorded_since: datetime | None = None) -> None:
+    def __init__(self, data: QueryDict, known: UsageWatermark | None = None) -> None:
         super().__init__(data, auto_id=f"id_{type(self).__name__.lower()}_%s")
-        self.now, self.zone, self.recorded_since = timezone.now(), timezone.get_current_timezone(), recorded_since
+        self.now, self.zone, self.known = timezone.now(), timezone.get_current_timezone(), known or UsageWatermark()
 
     def clean(self) -> dict[str, Any]:
         """Make the span of time."""
@@ -88,7 +69,7 @@ class RangeForm(forms.Form):
         return self.usual(name or DEFAULT_RANGE)
 
     def _between(self, since: date, until: date) -> TimeRange | None:
-        recorded = self._day(self.recorded_since) if self.recorded_since else None
+        recorded = self._day(self.known.recording_since) if self.known.recording_since else None
         try:
             check_days(since, until, today=self._day(self.now), recorded_since=recorded)
         except RangeError as error:
@@ -138,11 +119,11 @@ class RequestFilterForm(RangeForm):
 
     field_order = ["outcome", "caller", "range", "since", "until"]
 
-    def __init__(
-        self, data: QueryDict, *, recorded_since: datetime | None = None, kept_from: datetime | None = None
-    ) -> None:
-        super().__init__(data, recorded_since=recorded_since)
-        self.kept_from = kept_from
+    # Whether more was asked for than is kept of single requests.
+    is_cut = False
+
+    def __init__(self, data: QueryDict, known: UsageWatermark | None = None) -> None:
+        super().__init__(data, known)
         field = self.fields["range"]
         field.choices = [("", "Any time"), *field.choices]  # type: ignore[attr-defined]
 
@@ -155,28 +136,22 @@ class RequestFilterForm(RangeForm):
 
     def _between(self, since: date, until: date) -> TimeRange | None:
         """Return the span of time as far as single requests of it are kept."""
-        kept = self._day(self.kept_from) if self.kept_from else None
-        if kept and since < kept <= until:
-            since = kept
-        if kept and since <= until < kept:
+        kept = self._day(self.known.raw_from) if self.known.raw_from else since
+        self.is_cut = since < kept
+        if not self.is_cut or until < since:
+            return super()._between(since, until)
+        if until < kept:
             days = f"{settings.EVENT_RETENTION_DAYS} days"
             self.add_error("until", f"Single requests are kept for {days}: the first day is {day_words(kept)}.")
             return None
-        return super()._between(since, until)
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether more was asked for than is kept of single requests."""
-        asked = self.cleaned_data.get("since") if self.is_valid() else None
-        if self.kept_from is None:
-            return False
-        if asked:
-            return bool(asked < self._day(self.kept_from))
-        return self.chosen is not None and self.chosen.since < self.kept_from
+        return super()._between(kept, until)
 
     def without_days(self, name: str) -> TimeRange | None:
         """Return what is meant when no day is named: any time, unless a usual span of time is."""
-        return self.usual(name) if name else None
+        span = self.usual(name) if name else None
+        kept = self.known.raw_from
+        self.is_cut = span is not None and kept is not None and span.since < kept
+        return span
 
     @property
     def wanted(self) -> Wanted:

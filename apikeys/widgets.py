@@ -1,9 +1,10 @@
-"""Form controls that are drawn faster than Django's own."""
+"""Form controls of our own."""
 
 from __future__ import annotations
 
+from datetime import date
 from html import escape
-from typing import Any
+from typing import Any, Final
 
 from django import forms
 from django.forms.utils import flatatt
@@ -26,3 +27,24 @@ class QuickSelect(forms.Select):
         # Python's own escaping: Django's, of so many short texts, took most of the time.
         selected = " selected" if is_chosen else ""
         return f'<option value="{escape(value)}"{selected}>{escape(label)}</option>'
+
+
+class DayInput(forms.DateInput):
+    """A field for a day. What is none is left out: browsers show nothing for it, and complain."""
+
+    def format_value(self, value: object) -> str | None:
+        """Return a day as the browser expects it."""
+        text = super().format_value(value)
+        try:
+            return date.fromisoformat(text).isoformat() if text else None
+        except ValueError:
+            return None
+
+
+# What a field for a day is made with.
+DAY_OPTIONS: Final[dict[str, Any]] = {
+    "required": False,
+    "widget": DayInput(format="%Y-%m-%d", attrs={"type": "date"}),
+    "input_formats": ["%Y-%m-%d"],
+    "error_messages": {"invalid": "This is no day. Write one like 2026-11-30."},
+}

@@ -17,8 +17,8 @@ from apikeys.models.recording import UsageWatermark
 from apikeys.models.rhythm import KeyRhythm
 from apikeys.models.rollup import Dimension, UsageDay, UsageHour, UsageValue
 from apikeys.models.series import floor_day, floor_hour
-from apikeys.models.silence import SLACK
-from apikeys.models.usage import DAY, HOUR, Outcome, UsageEvent
+from apikeys.models.silence import explained_by
+from apikeys.models.usage import DAY, HOUR, SECOND, Outcome, UsageEvent
 from apikeys.models.watermark import Sources
 
 SCOPES_WITHIN: Final = 90 * DAY
@@ -28,7 +28,6 @@ NEWEST: Final = 500
 EVERY: Final = 1000
 # A request is late when it has been due for so long.
 LATE: Final = HOUR
-SECOND: Final = timedelta(seconds=1)
 _ACCEPTED: Final = Q(outcome=Outcome.VALID)
 
 
@@ -54,8 +53,8 @@ class Habit:
         rhythm = KeyRhythm.objects.filter(pk=key.pk).first()
         every, silence = _usual_gap(key), rhythm.usual if rhythm else None
         last_used = key.last_activity.last_used_at if key.last_activity else None
-        longest_usual = timedelta(seconds=rhythm.usual_gap) if rhythm else timedelta()
-        longer = (longest_usual, longest_usual * SLACK[0] / SLACK[1])
+        longest_usual = SECOND * rhythm.usual_gap if rhythm else timedelta()
+        longer = (longest_usual, explained_by(longest_usual))
         due = next_use(hours, last_used, now, every=every, silence=silence, longer=longer)
         longest = rhythm.longest if rhythm and rhythm.longest_gap else None
         return cls(hours, every, silence, longest, due)

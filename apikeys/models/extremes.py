@@ -1,4 +1,4 @@
-"""Instants that may be missing, as an index holds them: "never" sorts at an end of time.
+"""Instants as the databases compare them. One that may be missing, "never", sorts at an end of time in an index.
 
 The end of time is written into the SQL and is no parameter: SQLite knows an index's expression by its text.
 """
@@ -13,7 +13,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Func
 from django.db.models.sql.compiler import SQLCompiler
 
-EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+EARLIEST: Final = EPOCH
 LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC)
 
 
@@ -49,6 +50,22 @@ class MinuteOrEarliest(Func):
     def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **_: Any) -> Any:
         """Return the SQL of SQLite, of Django's text of an instant."""
         template = f"COALESCE(substr(%(expressions)s, 1, 16) || ':00', '{EARLIEST:%Y-%m-%d 00:00:00}')"
+        return self.as_sql(compiler, connection, template=template)
+
+
+class EpochSeconds(Func):
+    """The whole seconds from 1970 to an instant."""
+
+    arity = 1
+    output_field = models.BigIntegerField()
+
+    def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
+        """Return the SQL of PostgreSQL."""
+        return self.as_sql(compiler, connection, template="FLOOR(EXTRACT(EPOCH FROM %(expressions)s))::bigint")
+
+    def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **_: Any) -> Any:
+        """Return the SQL of SQLite, which would round the fraction of a second."""
+        template = "CAST(strftime('%%%%s', substr(%(expressions)s, 1, 19)) AS INTEGER)"
         return self.as_sql(compiler, connection, template=template)
 
 

@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from django.utils import timezone
 
-from apikeys.models.key import ApiKey, Status, is_paused_at
+from apikeys.models.key import ApiKey, Status
 from apikeys.models.rollup import UsageValue, UsageValues
 from apikeys.models.usage import DAY, Outcome, UsageEvent
 
@@ -25,18 +25,20 @@ class Pause:
     key: ApiKey
     began_at: datetime
     until: datetime | None
-    is_running: bool
 
     @classmethod
     def of(cls, key: ApiKey) -> Self | None:
         """Return the pause that runs, or ended by itself within the last days; None without one, or of a dead key."""
-        now = timezone.now()
-        if key.paused_at is None or key.status not in {Status.ACTIVE, Status.PAUSED}:
+        if key.paused_at is None or key.is_dead:
             return None
-        running = is_paused_at(now, key.paused_at, key.paused_until)
-        if not running and key.paused_until is not None and now - key.paused_until > SHOWN_AFTER:
+        if key.paused_until is not None and timezone.now() - key.paused_until > SHOWN_AFTER:
             return None
-        return cls(key, key.paused_at, key.paused_until, running)
+        return cls(key, key.paused_at, key.paused_until)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the key is paused now."""
+        return self.key.status is Status.PAUSED
 
     @property
     def lasts(self) -> timedelta | None:

@@ -19,12 +19,11 @@ from django.utils import timezone
 
 from apikeys.models.counting import roll_up
 from apikeys.models.counting_sql import MOST_KEPT, OTHERS, value_sql
-from apikeys.models.extremes import floor_minute
+from apikeys.models.extremes import EPOCH, EpochSeconds, floor_minute
 from apikeys.models.key import ApiKey
 from apikeys.models.recording import UsageWatermark
 from apikeys.models.series import UsageSeries, edges, floor_day, make_series
-from apikeys.models.silence import EPOCH, EpochSeconds
-from apikeys.models.usage import DAY, HOUR, MINUTE, Outcome, UsageEvent, UsageEventQuerySet, outcomes
+from apikeys.models.usage import DAY, HOUR, MINUTE, SECOND, Outcome, UsageEvent, UsageEventQuerySet, outcomes
 from apikeys.models.watermark import Sources
 
 # A caller is new when nobody saw it for so long before the last 24 hours.
@@ -131,7 +130,7 @@ def unit_number(field: str, unit: timedelta) -> Combinable:
 
     Of an instant that the database cuts Django makes an instant again, which takes longer than all else of a row.
     """
-    return EpochSeconds(field) / Value(unit // timedelta(seconds=1))
+    return EpochSeconds(field) / Value(unit // SECOND)
 
 
 def unit_start(number: int, unit: timedelta) -> datetime:

@@ -8,28 +8,25 @@ quarter.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import datetime, timedelta
+from typing import Final
 
 from django.apps import apps
 from django.conf import settings
 from django.db import models
-from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Case, Exists, Func, OuterRef, Q, Subquery, Value, When
+from django.db.models import Case, Exists, OuterRef, Q, Subquery, Value, When
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce, Greatest
 from django.db.models.lookups import GreaterThan, LessThan, LessThanOrEqual
-from django.db.models.sql.compiler import SQLCompiler
 from django.utils import timezone
 
-from apikeys.models.extremes import EARLIEST, floor_minute
+from apikeys.models.extremes import EARLIEST, EPOCH, EpochSeconds, floor_minute
 from apikeys.models.recording import UsageWatermark
 
 DAY: Final = timedelta(days=1)
 # A silence is explained up to the longest usual gap and half as long again: jobs come late, and quarters differ.
 SLACK: Final = (3, 2)
 
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND: Final = timedelta(seconds=1)
 
 
@@ -183,20 +180,10 @@ def recording_since() -> Combinable:
     return Coalesce(known, Value(EPOCH), output_field=models.DateTimeField())
 
 
-class EpochSeconds(Func):
-    """The whole seconds from 1970 to an instant."""
-
-    arity = 1
-    output_field = models.BigIntegerField()
-
-    def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
-        """Return the SQL of PostgreSQL."""
-        return self.as_sql(compiler, connection, template="FLOOR(EXTRACT(EPOCH FROM %(expressions)s))::bigint")
-
-    def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **_: Any) -> Any:
-        """Return the SQL of SQLite, which would round the fraction of a second."""
-        template = "CAST(strftime('%%%%s', substr(%(expressions)s, 1, 19)) AS INTEGER)"
-        return self.as_sql(compiler, connection, template=template)
+def explained_by(usual_gap: timedelta) -> timedelta:
+    """Return how long a silence the longest usual gap explains."""
+    slack, whole = SLACK
+    return usual_gap * slack / whole
 
 
 def _whole_seconds(at: datetime) -> int:
@@ -247,16 +234,15 @@ class KeySilence:
     @property
     def explained_until(self) -> datetime | None:
         """Until when the key's own rhythm explains the silence."""
-        slack, whole = SLACK
-        return self.since + self.usual_gap * slack / whole if self.usual_gap else None
+        return self.since + explained_by(self.usual_gap) if self.usual_gap else None
 
     @property
     def reason(self) -> str:
         """Why it is what it is, in a line."""
         silent = _span(self.now - self.since)
         if self.kind == Silence.SEASONAL and self.usual_gap:
-            until = self.usual_gap * SLACK[0] / SLACK[1]
-            return f"silent {silent}, longest usual gap {_span(self.usual_gap)}: expected up to {_span(until)}"
+            until = _span(explained_by(self.usual_gap))
+            return f"silent {silent}, longest usual gap {_span(self.usual_gap)}: expected up to {until}"
         if self.kind == Silence.DORMANT:
             gap = f"longest usual gap {_span(self.usual_gap)}" if self.usual_gap else "no usual gap known"
             return f"silent {silent}, {gap}"

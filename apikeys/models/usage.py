@@ -10,6 +10,7 @@ from django.db import models
 
 from apikeys.models.key import ApiKey
 
+SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)

@@ -36,7 +36,6 @@ def overview(request: MemberRequest) -> HttpResponse:
             "matters": list(attention.matters(organization.keys.all(), now)),
             "statuses": keys_by_status(organization, now),
             "ages": keys_by_age(organization, now, [Status.ACTIVE]),
-            "recorded_since": UsageWatermark.read().recording_since,
             "recording": JobRun.objects.recording(now),
             "jobs": JobRun.objects.report(now),
             **_usage_context(organization, now),
@@ -58,6 +57,7 @@ def _usage_context(organization: Organization, now: datetime) -> dict[str, Any]:
     keys = count_text(organization.keys.all())
     return {
         "span": span,
+        "recorded_since": recorded,
         "zone": str(span.zone),
         "busiest": ranking("busiest", organization, span, now, most=ROWS, total=total),
         "summary": f"{keys} key{'' if keys == '1' else 's'}",

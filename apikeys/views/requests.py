@@ -34,7 +34,7 @@ def key_requests(request: MemberRequest, public_id: str) -> HttpResponse:
     key = get_key(request, public_id)
     if key_secret.holds_key(request.GET.get("caller", "")):
         return redirect(changed_url(request.path, request.GET, caller=None))
-    form = request_form(request.GET)
+    form = RequestFilterForm(request.GET, UsageWatermark.read())
     if request.htmx and request.headers.get(WAS) == Status.PAUSED and key.status == Status.ACTIVE:
         # The pause is over: what the page says of the key, and what can be done with it, is another.
         return HttpResponseClientRefresh()
@@ -46,12 +46,6 @@ def key_requests(request: MemberRequest, public_id: str) -> HttpResponse:
     }
     status = HTTPStatus.UNPROCESSABLE_ENTITY if context["request_faults"] else HTTPStatus.OK
     return page(request, "apikeys/key_requests.html", "keys", context, partial="key_requests", status=status)
-
-
-def request_form(query: QueryDict) -> RequestFilterForm:
-    """Return which requests a query asks for."""
-    known = UsageWatermark.read()
-    return RequestFilterForm(query, recorded_since=known.recording_since, kept_from=known.raw_from)
 
 
 def requests_context(key: ApiKey, form: RequestFilterForm, query: QueryDict) -> dict[str, Any]:

@@ -36,9 +36,9 @@ from apikeys.models.evidence import EVERY, Habit, ScopeEvidence
 from apikeys.paging import changed_url
 from apikeys.permissions import role_required
 from apikeys.ranges import DEFAULT_RANGE, TimeRange
-from apikeys.usage_forms import RangeForm
+from apikeys.usage_forms import RangeForm, RequestFilterForm
 from apikeys.views.pages import get_key, page
-from apikeys.views.requests import pause_context, request_form, requests_context, retired_context
+from apikeys.views.requests import pause_context, requests_context, retired_context
 
 ROWS_SHOWN: Final = 8
 HISTORY_SHOWN: Final = 20
@@ -68,7 +68,7 @@ def key_detail(request: MemberRequest, public_id: str) -> HttpResponse:
             "week": habit.week(timezone.get_current_timezone()),
             "scopes": ScopeEvidence.of(key),
             "history": AuditEntry.objects.filter(key_id=key.pk)[:HISTORY_SHOWN],
-            **requests_context(key, request_form(every), every),
+            **requests_context(key, RequestFilterForm(every), every),
             **retired_context(key),
             **pause_context(key),
         }
@@ -77,8 +77,8 @@ def key_detail(request: MemberRequest, public_id: str) -> HttpResponse:
 
 
 def _usage_context(request: MemberRequest, key: ApiKey) -> dict[str, Any]:
-    recorded = UsageWatermark.read().recording_since
-    form = RangeForm(request.GET, recorded_since=recorded)
+    known = UsageWatermark.read()
+    form = RangeForm(request.GET, known)
     form.is_valid()
     span = form.chosen or form.usual(DEFAULT_RANGE)
     by = _chosen(request, "callers", GROUPINGS) or "address"
@@ -88,7 +88,7 @@ def _usage_context(request: MemberRequest, key: ApiKey) -> dict[str, Any]:
         "range_form": form,
         "ranges": form.links(request.path, request.GET),
         "span": span,
-        "recorded_since": recorded,
+        "recorded_since": known.recording_since,
         "callers": callers_of(callers, by, ROWS_SHOWN),
         "groupings": [
             {"label": label, "url": changed_url(request.path, request.GET, callers=name), "current": name == by}
@@ -99,7 +99,7 @@ def _usage_context(request: MemberRequest, key: ApiKey) -> dict[str, Any]:
         "grouping": request.GET.get("callers", ""),
         "zone": str(span.zone),
         "export_query": request.GET.urlencode(),
-        **series_context(partial(UsageHour.objects.series_between, key), span, recorded),
+        **series_context(partial(UsageHour.objects.series_between, key), span, known.recording_since),
     }
 
 
@@ -154,11 +154,9 @@ def key_usage_export(request: MemberRequest, public_id: str, table: str, kind: s
     key = get_key(request, public_id)
     if table not in TABLES or kind not in FORMATS:
         raise Http404
-    is_of_requests = table == "requests"
-    recorded = UsageWatermark.read().recording_since
-    form = request_form(request.GET) if is_of_requests else RangeForm(request.GET, recorded_since=recorded)
+    form = (RequestFilterForm if table == "requests" else RangeForm)(request.GET, UsageWatermark.read())
     if not form.is_valid():
-        shown_by = "key_requests" if is_of_requests else "key_detail"
+        shown_by = "key_requests" if table == "requests" else "key_detail"
         return redirect(reverse(shown_by, args=[key.organization.slug, public_id], query=request.GET))
     by = _chosen(request, "callers", GROUPINGS) or "address"
     asked = Asked(key, form.chosen or form.usual(DEFAULT_RANGE), form.wanted, by)

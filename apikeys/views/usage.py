@@ -46,11 +46,13 @@ def usage(request: MemberRequest) -> HttpResponse:
 
 def _span_context(request: MemberRequest) -> dict[str, Any]:
     organization = request.member.organization
-    recorded = UsageWatermark.read().recording_since
-    form = RangeForm(request.GET, recorded_since=recorded)
+    known = UsageWatermark.read()
+    form = RangeForm(request.GET, known)
     form.is_valid()
     span = form.chosen or form.usual(DEFAULT_RANGE)
-    counted = series_context(partial(OrganizationHour.objects.series_between, organization), span, recorded)
+    counted = series_context(
+        partial(OrganizationHour.objects.series_between, organization), span, known.recording_since
+    )
     total = counted["series"].total
     rankings = RANKINGS if span.name in RANKED_DAYS else {}
     return {
@@ -58,7 +60,7 @@ def _span_context(request: MemberRequest) -> dict[str, Any]:
         "ranges": form.links(request.path, request.GET),
         "span": span,
         "zone": str(span.zone),
-        "recorded_since": recorded,
+        "recorded_since": known.recording_since,
         "environments": by_environment(organization, span),
         "owners": by_owner(organization, span, ROWS),
         "rankings": {name: ranking(name, organization, span, form.now, most=ROWS, total=total) for name in rankings},
@@ -74,7 +76,7 @@ def usage_export(request: MemberRequest, table: str, kind: str) -> HttpResponseB
     organization = request.member.organization
     if table not in TABLES or kind not in FORMATS:
         raise Http404
-    form = RangeForm(request.GET, recorded_since=UsageWatermark.read().recording_since)
+    form = RangeForm(request.GET, UsageWatermark.read())
     span = form.chosen if form.is_valid() else None
     if span is None or not is_kept(table, span):
         return redirect(reverse("usage", args=[organization.slug], query=request.GET))
