@@ -24,7 +24,11 @@ from apikeys.models import (
     RateLimit,
     RevocationReason,
     Role,
+    Rotation,
+    RotationReason,
+    RotationTerms,
     Scope,
+    StartedRotation,
     UsageEvent,
     User,
     Via,
@@ -174,6 +178,12 @@ def make_rhythm(key: ApiKey, *, usual_gap: timedelta) -> KeyRhythm:
         key=key, defaults={"first_hour": now, "last_hour": now, "usual_gap": seconds, "computed_at": now}
     )
     return rhythm
+
+
+def make_rotation(organization: Organization, key: ApiKey | None = None, **terms: Any) -> StartedRotation:
+    """Start rotating a key, for a week and from now on unless other terms are named."""
+    chosen = {"reason": RotationReason.REGULAR, "overlap": timedelta(days=7), **terms}
+    return Rotation.objects.start(key or make_key(organization).key, RotationTerms(**chosen), by=make_actor())
 
 
 def make_event(

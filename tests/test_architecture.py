@@ -56,6 +56,7 @@ LAYERS = [
     {"key_secret", "proxies", "logs", "connections", "statements", "time_zones"},
 ]
 MODELS = [
+    "progress",
     "evidence",
     "forecast",
     "busiest",
@@ -69,7 +70,19 @@ MODELS = [
     "counting_sql",
     "job",
 ]
-MODELS += ["exemption", "key", "silence", "catalogue", "organization", "user", "audit", "recording", "extremes", "text"]
+MODELS += [
+    "rotation",
+    "exemption",
+    "key",
+    "silence",
+    "catalogue",
+    "organization",
+    "user",
+    "audit",
+    "recording",
+    "extremes",
+    "text",
+]
 
 
 def imports_of(path):

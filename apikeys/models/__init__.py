@@ -12,20 +12,35 @@ from apikeys.models.key import (
     IssuedKey,
     KeyActivity,
     KeyExpiredError,
+    KeyPausedError,
     KeyRevokedError,
     KeyScope,
     KeyTerms,
     RateLimit,
     RevocationReason,
+    RotationRunningError,
     StaleKeyError,
     Status,
 )
 from apikeys.models.organization import LastAdminError, Member, Organization, OwnsKeysError, Role
 from apikeys.models.organization_usage import EnvironmentUsage, OrganizationDay, OrganizationHour, OwnerUsage
 from apikeys.models.pause import Pause
+from apikeys.models.progress import Move, Place, RotationProgress, Safety
 from apikeys.models.recording import UsageWatermark
 from apikeys.models.rhythm import KeyRhythm
 from apikeys.models.rollup import Dimension, UsageDay, UsageHour, UsageValue, UsageValues
+from apikeys.models.rotation import (
+    AlreadyStartedError,
+    Clock,
+    Ending,
+    LinkError,
+    Rotation,
+    RotationOverError,
+    RotationReason,
+    RotationTerms,
+    StaleRotationError,
+    StartedRotation,
+)
 from apikeys.models.series import RANGES, UsageRange, UsageSeries
 from apikeys.models.silence import KeySilence, Silence
 from apikeys.models.usage import Outcome, UsageEvent
@@ -36,12 +51,15 @@ __all__ = [
     "RANGES",
     "Actor",
     "AlreadyIssuedError",
+    "AlreadyStartedError",
     "ApiKey",
     "AuditAction",
     "AuditEntry",
     "BusiestKey",
     "BusyKey",
+    "Clock",
     "Dimension",
+    "Ending",
     "Environment",
     "EnvironmentKind",
     "EnvironmentUsage",
@@ -56,6 +74,7 @@ __all__ = [
     "KeyEvidence",
     "KeyExemption",
     "KeyExpiredError",
+    "KeyPausedError",
     "KeyRevokedError",
     "KeyRhythm",
     "KeyScope",
@@ -63,7 +82,9 @@ __all__ = [
     "KeyTerms",
     "LastAdminError",
     "LateHour",
+    "LinkError",
     "Member",
+    "Move",
     "Organization",
     "OrganizationDay",
     "OrganizationHour",
@@ -71,6 +92,7 @@ __all__ = [
     "OwnerUsage",
     "OwnsKeysError",
     "Pause",
+    "Place",
     "RankKind",
     "RateLimit",
     "Recent",
@@ -78,11 +100,20 @@ __all__ = [
     "RecordingState",
     "RevocationReason",
     "Role",
+    "Rotation",
+    "RotationOverError",
+    "RotationProgress",
+    "RotationReason",
+    "RotationRunningError",
+    "RotationTerms",
+    "Safety",
     "Scope",
     "ScopeEvidence",
     "Silence",
     "StaleExemptionError",
     "StaleKeyError",
+    "StaleRotationError",
+    "StartedRotation",
     "Status",
     "UsageDay",
     "UsageEvent",

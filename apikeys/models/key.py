@@ -7,7 +7,7 @@ import ipaddress
 import operator
 import uuid
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Self
 
@@ -42,6 +42,7 @@ from apikeys.models.text import validate_line, validate_text
 if TYPE_CHECKING:
     from apikeys.models.exemption import KeyExemption
     from apikeys.models.rhythm import KeyRhythm
+    from apikeys.models.rotation import Rotation
 
 LATEST_EXPIRY = datetime(2100, 12, 31, 23, 59, 59, tzinfo=UTC)
 EXPIRING_WITHIN = timedelta(days=60)
@@ -55,6 +56,18 @@ class KeyRevokedError(Exception):
 
 class KeyExpiredError(Exception):
     """The key has expired: what was asked needs a key that is still good."""
+
+
+class KeyPausedError(Exception):
+    """The key is paused: what was asked needs a key that works."""
+
+
+class RotationRunningError(Exception):
+    """The key is in a rotation that runs, as the old or as the new one."""
+
+    def __init__(self, rotation: Rotation) -> None:
+        super().__init__(f"Rotation {rotation.pk} runs.")
+        self.rotation = rotation
 
 
 class AlreadyIssuedError(Exception):
@@ -139,7 +152,12 @@ class RevocationReason(models.TextChoices):
     OWNER_LEFT = "owner_left", "Owner left"
     INCIDENT = "incident", "Security incident"
     REGENERATED = "regenerated", "Regenerated"
+    CANCELLED = "cancelled", "Its rotation was cancelled"
     OTHER = "other", "Other"
+
+
+# These are written by what they name, and cannot be chosen.
+WRITTEN_REASONS: Final = frozenset({RevocationReason.REGENERATED, RevocationReason.CANCELLED})
 
 
 def revocation_reasons() -> list[tuple[str, str]]:
@@ -170,6 +188,10 @@ class KeyTerms:
     expires_at: datetime | None = None
     networks: Sequence[str] = ()
     rate_limit: RateLimit | None = None
+
+    def until(self, expires_at: datetime | None) -> KeyTerms:
+        """Return the same with another end."""
+        return replace(self, expires_at=expires_at)
 
 
 def parse_network(text: str) -> str:
@@ -310,6 +332,10 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
             cursor.execute(_CONTACTS, {"organization": organization.pk, "most": most})
             return [contact for (contact,) in cursor.fetchall()]
 
+    def newest(self) -> Self:
+        """Leave out the keys whose place another one has taken, or is taking."""
+        return self.filter(~models.Exists(ApiKey.objects.filter(replaces=models.OuterRef("pk"))))
+
     def without_owner(self, now: datetime | None = None) -> Self:
         """Return the usable keys for which nobody answers: their owner's account is closed."""
         return self.usable(now).filter(owner__user__is_active=False)
@@ -378,6 +404,7 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
             created_by_label=by.label,
             form_token=form_token,
             replaces=replaces,
+            root_id=(replaces.root_id or replaces.pk) if replaces else None,
         )
         key.apply(terms)
         with transaction.atomic():
@@ -443,6 +470,8 @@ class ApiKey(models.Model):
     replaces = models.ForeignKey(
         "self", models.PROTECT, null=True, blank=True, editable=False, related_name="replaced_by_keys"
     )
+    # The first key of the lineage, None of those that have no predecessor.
+    root = models.ForeignKey("self", models.PROTECT, null=True, blank=True, editable=False, related_name="+")
     version = models.PositiveIntegerField(default=1, editable=False)
     form_token = models.UUIDField(null=True, blank=True, editable=False)
 
@@ -586,6 +615,27 @@ class ApiKey(models.Model):
         return next(iter(self.replaced_by_keys.all()), None)
 
     @property
+    def open_rotation(self) -> Rotation | None:
+        """The rotation that it is in as the old or as the new key, read anew; None without one."""
+        mine = models.Q(old_key=self) | models.Q(new_key=self)
+        found: Rotation | None = self.organization.rotations.open().filter(mine).select_related("organization").first()
+        return found
+
+    @property
+    def rotates_away(self) -> bool:
+        """Whether it is the old key of an open rotation, whose deadline is then its expiry."""
+        rotation = self.open_rotation
+        return rotation is not None and rotation.old_key_id == self.pk
+
+    @property
+    def lineage(self) -> models.QuerySet[ApiKey]:
+        """The keys that took each other's place, this one among them, the newest first."""
+        root = self.root_id or self.pk
+        family = models.Q(pk=root) | models.Q(root=root)
+        found: models.QuerySet[ApiKey] = ApiKey.objects.filter(family).order_by("-pk")
+        return found
+
+    @property
     def limit(self) -> RateLimit | None:
         """The rate limit, if one is set."""
         if self.rate_limit is None:
@@ -677,11 +727,13 @@ class ApiKey(models.Model):
         """
         with transaction.atomic():
             Organization.objects.select_for_update().get(pk=self.organization_id)
-            current = self._lock()
+            current = self.lock()
             if version is not None and version != current.version:
                 raise StaleKeyError
             require_scopes(terms.scopes)
             before = current.facts()
+            if terms.expires_at != current.expires_at and current.rotates_away:
+                raise ValidationError({"expires_at": ["Its rotation says when it ends: extend or cancel that."]})
             current.apply(terms)
             current.scopes.set(terms.scopes)
             changes = difference(before, current.facts())
@@ -704,7 +756,7 @@ class ApiKey(models.Model):
         """
         with transaction.atomic():
             Organization.objects.select_for_update().get(pk=self.organization_id)
-            current = self._lock()
+            current = self.lock()
             before = current.scope_names
             if version != current.version or not set(scopes) <= set(before):
                 raise StaleKeyError
@@ -734,7 +786,7 @@ class ApiKey(models.Model):
         if lasting is not None and not PAUSES[0] <= lasting <= PAUSES[-1]:
             raise ValidationError({"lasting": "A pause that ends by itself lasts 5 minutes to 24 hours."})
         with transaction.atomic():
-            current, now = self._lock(), timezone.now()
+            current, now = self.lock(), timezone.now()
             if is_paused_at(now, current.paused_at, current.paused_until):
                 return False
             self.paused_at, self.paused_by = now, by.user
@@ -747,7 +799,7 @@ class ApiKey(models.Model):
     def resume(self, *, by: Actor) -> bool:
         """Let a paused key work again; False when it was not paused, or is no longer."""
         with transaction.atomic():
-            current = self._lock()
+            current = self.lock()
             if not is_paused_at(timezone.now(), current.paused_at, current.paused_until):
                 return False
             before = {"paused_at": current.paused_at, "paused_until": current.paused_until}
@@ -756,15 +808,19 @@ class ApiKey(models.Model):
             self._record(AuditAction.KEY_RESUME, by, difference(before, dict.fromkeys(before)))
         return True
 
-    def revoke(self, *, reason: RevocationReason, by: Actor, note: str = "") -> None:
+    def revoke(self, *, reason: RevocationReason, by: Actor, note: str = "", at: datetime | None = None) -> None:
         """End the key, for every request that starts after this returns and for good.
 
-        Raises KeyRevokedError when it was revoked before, ValidationError for a note over its limit.
+        ``at`` is for a key that has been refused since then, at its rotation's deadline. An open rotation of the key
+        is closed. Raises KeyRevokedError when it was revoked before, ValidationError for a note over its limit.
         """
-        self.revoked_at, self.revoked_by, self.revoked_by_label = timezone.now(), by.user, by.label
+        self.revoked_at, self.revoked_by, self.revoked_by_label = at or timezone.now(), by.user, by.label
         self.revoked_reason, self.revoked_note = reason, note.strip()
         ApiKey.revoked_note.field.clean(self.revoked_note, self)
         with transaction.atomic():
+            if self.open_rotation:
+                # Its other key and the rotation are changed as well: who changes those locks this first.
+                Organization.objects.select_for_update().get(pk=self.organization_id)
             changed = ApiKey.objects.filter(pk=self.pk, revoked_at__isnull=True).update(
                 revoked_at=self.revoked_at,
                 revoked_by=self.revoked_by,
@@ -779,18 +835,22 @@ class ApiKey(models.Model):
             AuditEntry.objects.record(
                 AuditAction.KEY_REVOKE, by=by, organization=self.organization, key=self, reason=told[:500]
             )
+            if rotation := self.open_rotation:
+                rotation.end_with(self, by=by)
 
     def regenerate(self, *, by: Actor, form_token: uuid.UUID | None = None) -> IssuedKey:
         """Revoke the key and issue another on the same terms, at the same instant.
 
         The new key is a row of its own, so that the old one's fingerprint, usage and attempts stay apart.
-        Raises KeyRevokedError, KeyExpiredError, AlreadyIssuedError.
+        Raises KeyRevokedError, KeyExpiredError, AlreadyIssuedError, and RotationRunningError while it is rotated.
         """
         with transaction.atomic():
             Organization.objects.select_for_update().get(pk=self.organization_id)
             if form_token and (same := self.organization.keys.filter(form_token=form_token).first()):
                 raise AlreadyIssuedError(same)
-            current = self._lock()
+            current = self.lock()
+            if rotation := current.open_rotation:
+                raise RotationRunningError(rotation)
             if current.status == Status.EXPIRED:
                 raise KeyExpiredError
             issued = ApiKey.objects.issue(
@@ -801,15 +861,25 @@ class ApiKey(models.Model):
                 form_token=form_token,
                 replaces=self,
             )
-            if rhythm := current.known_rhythm:
-                rhythm.pass_on(issued.key)
-            if exemption := current.exemption_now:
-                exemption.pass_on(issued.key, by=by)
+            current.pass_on(issued.key, by=by)
             self.revoke(reason=RevocationReason.REGENERATED, note=f"Replaced by {issued.key.fingerprint}", by=by)
             self._record(AuditAction.KEY_REGENERATE, by, {"replaced_by": [None, issued.key.fingerprint]})
         return issued
 
-    def _lock(self) -> ApiKey:
+    def pass_on(self, successor: ApiKey, *, by: Actor) -> None:
+        """Let the key that takes its place go on with what is known of it, and be silent while it may."""
+        if rhythm := self.known_rhythm:
+            rhythm.pass_on(successor)
+        if exemption := self.exemption_now:
+            exemption.pass_on(successor, by=by)
+
+    def stand_alone(self) -> None:
+        """Take it out of its lineage: it took nobody's place after all."""
+        self.replaces = self.root = None
+        self.save(update_fields=["replaces", "root"])
+
+    def lock(self) -> ApiKey:
+        """Lock its row and return it as it is now. Raises KeyRevokedError."""
         current: ApiKey = ApiKey.objects.select_for_update().get(pk=self.pk)
         if current.revoked_at is not None:
             raise KeyRevokedError

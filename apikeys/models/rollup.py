@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any, ClassVar
 
 from django.db import models
-from django.db.models import Count, Max, Min, Q, QuerySet, Sum, Value
+from django.db.models import Count, F, Max, Min, Q, QuerySet, Sum, Value
 from django.db.models.expressions import Combinable, RawSQL
 from django.utils import timezone
 
@@ -286,6 +286,25 @@ class UsageDayQuerySet(models.QuerySet["UsageDay"]):
             for key_id, caller in rows.distinct().order_by()[: MAX_RAW_VALUES * len(keys)]:
                 found[key_id].add(caller)
         return {key_id: min(MOST_KEPT, len(callers)) for key_id, callers in found.items()}
+
+    def longest_caller_gaps(self, key: ApiKey, since: datetime, callers: Sequence[str]) -> dict[str, timedelta]:
+        """Return the longest silence of some callers since a day (UTC); those that were seen on one day are left out.
+
+        Between two days it is exact. Within a day it is ten times the usual time between two requests, and never
+        longer than from the first to the last: a day's single requests are no longer told apart.
+        """
+        rows = self.filter(key_id=key.pk, dimension=Dimension.CALLER, day__gte=since.date(), value__in=callers)
+        found: dict[str, timedelta] = {}
+        last: dict[str, datetime] = {}
+        for caller, first_at, last_at, count in rows.order_by("day").values_list(
+            "value", "first_at", "last_at", F("accepted") + F("refused")
+        ):
+            span = last_at - first_at
+            within = min(span, 10 * span / (count - 1)) if count > 1 else timedelta()
+            if caller in last:
+                found[caller] = max(found.get(caller, within), within, first_at - last[caller])
+            last[caller] = last_at
+        return found
 
     def _counted_raw(self, raw: UsageEventQuerySet, dimension: Dimension) -> Iterator[UsageValue]:
         """Yield the busiest values of raw events, and what is left of them as others."""
