@@ -12,7 +12,7 @@ from itertools import pairwise
 HEIGHT = 100
 GAP = 0.14
 MOST_LABELS = 8
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 # Bottom to top: what passed, then what was refused, the mildest reason first.
 STACK = (
@@ -146,10 +146,14 @@ def stacked_bars(
     zone: tzinfo = UTC,
     marks: Sequence[Mark] = (),
     measured_since: datetime | None = None,
+    stack: Sequence[str] = STACK,
 ) -> Chart:
-    """Lay out one bar between each two edges, its outcomes stacked; outcomes that never happened are left out."""
+    """Lay out one bar between each two edges, its outcomes stacked; those that never happened are left out.
+
+    ``stack`` names them from the bottom to the top; the first is always told.
+    """
     local = [edge.astimezone(zone) for edge in edges]
-    shown = [name for name in STACK if name == "valid" or any(counts.get(name, ()))]
+    shown = [name for name in stack if name == stack[0] or any(counts.get(name, ()))]
     rows = [[_at(counts.get(name, ()), index) for name in shown] for index in range(len(edges) - 1)]
     ticks = round_ticks(max((sum(row) for row in rows), default=0))
     layers = [
@@ -187,8 +191,11 @@ def week_cells(week: Sequence[Sequence[int]]) -> list[Cell]:
 
 
 def unit_words(edges: Sequence[datetime]) -> str:
-    """Say what one bar stands for: "hour", "6 hours", "day", "week", "month"."""
+    """Say what one bar stands for: "minute", "hour", "6 hours", "day", "week", "month"."""
     step = _usual_step(edges)
+    if step < HOUR:
+        minutes = round(step / MINUTE)
+        return "minute" if minutes == 1 else f"{minutes} minutes"
     if step < DAY - 2 * HOUR:
         hours = round(step / HOUR)
         return "hour" if hours == 1 else f"{hours} hours"
@@ -265,7 +272,9 @@ def _moment(start: datetime, end: datetime, now: datetime) -> str:
     running = " (so far)" if start <= now < end else ""
     year = "" if start.year == now.astimezone(start.tzinfo).year else " %Y"
     length = end - start
-    if length <= HOUR:
+    if length < HOUR:
+        told = f"{start.strftime(f'%a %-d %b{year}, %H:%M')} to {end.strftime('%H:%M')}"
+    elif length <= HOUR:
         told = start.strftime(f"%a %-d %b{year}, %H:%M")
     elif length < 20 * HOUR:
         told = f"{start.strftime(f'%a %-d %b{year}, %H:%M')} to {end.strftime('%H:%M')}"
@@ -296,6 +305,8 @@ def _axis(local: Sequence[datetime]) -> list[Label]:
 
 
 def _tick_words(start: datetime, step: timedelta, count: int) -> str:
+    if step < HOUR:
+        return start.strftime("%H:%M") if start.minute % (10 if step < 5 * MINUTE else 60) == 0 else ""
     if step <= HOUR:
         return "" if start.hour % 6 else start.strftime("%H:%M" if start.hour else "%-d %b")
     if step < DAY - 2 * HOUR:

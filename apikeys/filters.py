@@ -157,6 +157,7 @@ class KeyFilter(ListFilter):
     created = _ChoiceFilter(label="Created", choices=CREATED_CHOICES, method="by_age")
     last_used = _ChoiceFilter(label="Last used", choices=LAST_USED_CHOICES, method="by_last_use")
     silence = _ChoiceFilter(label="Silence", choices=SILENCE_CHOICES, method="by_silence")
+    generation = _ChoiceFilter(label="Generation", choices=[("newest", "the newest only")], method="by_generation")
     refused = _ChoiceFilter(label="Last refused", choices=RECENT_CHOICES, method="by_last_refusal")
     tried = _ChoiceFilter(label="Tried since its end", choices=RECENT_CHOICES, method="by_try")
     sort = django_filters.ChoiceFilter(
@@ -251,6 +252,10 @@ class KeyFilter(ListFilter):
         if value == EXEMPT:
             return keys.exempted(self.now)
         return keys.with_silence(Silence(value), now=self.now).filter(not_exempt_condition(self.now))
+
+    def by_generation(self, keys: ApiKeyQuerySet, _name: str, _value: str) -> ApiKeyQuerySet:
+        """Leave out the keys whose place another one has taken, or is taking."""
+        return keys.newest()
 
     def by_last_refusal(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
         """Keep the keys of which a request was refused, of any reason, when asked."""
@@ -413,6 +418,7 @@ class AuditFilter(ListFilter):
     actor = django_filters.CharFilter(label="Who", field_name="actor_label", lookup_expr="icontains", max_length=254)
     action = django_filters.ChoiceFilter(label="Action", choices=AuditAction.choices)
     key = django_filters.CharFilter(label="Key", method="by_key", max_length=100)
+    lineage = django_filters.CharFilter(label="All generations of", method="by_lineage", max_length=12)
     address = django_filters.CharFilter(label="Address", method="by_address", max_length=45)
     since = django_filters.DateFilter(label="From", field_name="at", lookup_expr="date__gte", **DAY_OPTIONS)
     until = django_filters.DateFilter(label="To", field_name="at", lookup_expr="date__lte", **DAY_OPTIONS)
@@ -430,6 +436,11 @@ class AuditFilter(ListFilter):
             | Q(key_fingerprint=value)
             | Q(target_label__icontains=value, key_id__isnull=False)
         )
+
+    def by_lineage(self, entries: QuerySet[AuditEntry], _name: str, value: str) -> QuerySet[AuditEntry]:
+        """Keep the entries of a key, by public id, and of all that it replaced or that replaced it."""
+        key = self.organization.keys.filter(public_id=value).first()
+        return entries.filter(key_id__in=key.lineage.values("pk")) if key else entries.none()
 
     def by_address(self, entries: QuerySet[AuditEntry], _name: str, value: str) -> QuerySet[AuditEntry]:
         """Keep the entries from one address; a text that is none matches nothing."""

@@ -26,22 +26,25 @@ from apikeys.models import (
     Scope,
 )
 from apikeys.models.evidence import KeyEvidence, ScopeEvidence, ScopeUse
-from apikeys.models.key import MAX_RATE, PAUSES, RATE_PERIODS, parse_networks
+from apikeys.models.key import MAX_RATE, PAUSES, RATE_PERIODS, WRITTEN_REASONS, parse_networks
 from apikeys.models.text import validate_line, validate_text
 
 EXPIRY_PRESETS: Final = {"30": "30 days", "90": "90 days", "180": "180 days", "365": "1 year"}
 EXPIRY_CHOICES: Final = [*EXPIRY_PRESETS.items(), ("date", "On a date"), ("never", "Never")]
 EXEMPTION_CHOICES: Final = [*EXPIRY_PRESETS.items(), ("date", "Until a date")]
 REASONS: Final = [("", "Choose a reason")] + [
-    choice for choice in RevocationReason.choices if choice[0] != RevocationReason.REGENERATED
+    choice for choice in RevocationReason.choices if choice[0] not in WRITTEN_REASONS
 ]
 
 
 def span_words(span: timedelta) -> str:
-    """Say some minutes or hours in words."""
-    hours, minutes = divmod(span // timedelta(minutes=1), 60)
-    count, unit = (hours, "hour") if hours else (minutes, "minute")
-    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
+    """Say some minutes, hours or days in words, whole days from two days on."""
+    minutes = round(span / timedelta(minutes=1))
+    for unit, length in (("day", 24 * 60), ("hour", 60), ("minute", 1)):
+        if minutes >= 2 * length or minutes == length:
+            count = round(minutes / length)
+            return f"{count:,} {unit}" if count == 1 else f"{count:,} {unit}s"
+    return "less than a minute"
 
 
 PAUSE_CHOICES: Final = [

@@ -7,6 +7,7 @@ from apikeys.views import (
     audit,
     catalogue,
     exemptions,
+    handover,
     home,
     keys,
     members,
@@ -15,6 +16,8 @@ from apikeys.views import (
     overview,
     requests,
     revocation,
+    rotating,
+    rotations,
     statistics,
     usage,
 )
@@ -46,6 +49,7 @@ urlpatterns = [
     path("assets/script.js", home.script, name="script"),
     path("settings", home.preferences, name="preferences"),
     path("accounts/", include([page for page in account_pages if page.name in ACCOUNT_PAGES])),
+    path("handover/<str:token>", handover.rotation_take, name="rotation_take"),
     # /<organization>/
     path("<slug:organization>/", overview.overview, name="overview"),
     # /<organization>/keys/
@@ -54,6 +58,7 @@ urlpatterns = [
     path("<slug:organization>/keys/export.<str:kind>", keys.key_export, name="key_export"),
     path("<slug:organization>/keys/new", keys.key_create, name="key_create"),
     path("<slug:organization>/keys/revoke", revocation.key_bulk_revoke, name="key_bulk_revoke"),
+    path("<slug:organization>/keys/rotate", rotating.key_bulk_rotate, name="key_bulk_rotate"),
     path("<slug:organization>/keys/<str:public_id>", statistics.key_detail, name="key_detail"),
     path("<slug:organization>/keys/<str:public_id>/edit", keys.key_edit, name="key_edit"),
     path("<slug:organization>/keys/<str:public_id>/narrow", narrowing.key_narrow, name="key_narrow"),
@@ -69,6 +74,7 @@ urlpatterns = [
         revocation.key_regenerate,
         name="key_regenerate",
     ),
+    path("<slug:organization>/keys/<str:public_id>/rotate", rotating.key_rotate, name="key_rotate"),
     path("<slug:organization>/keys/<str:public_id>/revoke", revocation.key_revoke, name="key_revoke"),
     path("<slug:organization>/keys/<str:public_id>/exempt", exemptions.key_exempt, name="key_exempt"),
     path(
@@ -82,6 +88,13 @@ urlpatterns = [
         requests.key_first_request,
         name="key_first_request",
     ),
+    # /<organization>/rotations/
+    path("<slug:organization>/rotations/", rotations.rotation_list, name="rotation_list"),
+    path("<slug:organization>/rotations/<int:number>", rotations.rotation_detail, name="rotation_detail"),
+    path("<slug:organization>/rotations/<int:number>/extend", rotations.rotation_extend, name="rotation_extend"),
+    path("<slug:organization>/rotations/<int:number>/finish", rotations.rotation_finish, name="rotation_finish"),
+    path("<slug:organization>/rotations/<int:number>/cancel", rotations.rotation_cancel, name="rotation_cancel"),
+    path("<slug:organization>/rotations/<int:number>/link", rotations.rotation_link, name="rotation_link"),
     # /<organization>/usage/
     path("<slug:organization>/usage/", usage.usage, name="usage"),
     path("<slug:organization>/usage/export/<str:table>.<str:kind>", usage.usage_export, name="usage_export"),

@@ -533,6 +533,11 @@ class ApiKey(models.Model):
         return (self.revoked_at or self.expires_at) if self.is_dead else None
 
     @property
+    def lifetime(self) -> timedelta | None:
+        """From its creation to its expiry, None of a key that never expires."""
+        return self.expires_at - self.created_at if self.expires_at else None
+
+    @property
     def is_usable(self) -> bool:
         """Whether the key is active, or paused and could be resumed."""
         return not self.is_dead

@@ -29,6 +29,7 @@ RESERVED_SLUGS = frozenset(
         "authorize",
         "docs",
         "favicon",
+        "handover",
         "healthz",
         "help",
         "login",

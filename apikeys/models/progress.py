@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from enum import StrEnum
 from typing import Final
 
 from django.utils import timezone
 
 from apikeys.models.evidence import EVERY
+from apikeys.models.extremes import EPOCH
 from apikeys.models.key import ApiKey
 from apikeys.models.rollup import Dimension, UsageDay, UsageHour, UsageValue
 from apikeys.models.rotation import Rotation
-from apikeys.models.series import floor_day
+from apikeys.models.series import edges, floor_day
 from apikeys.models.usage import DAY, HOUR, MINUTE, SECOND, Outcome, UsageEvent
 
 # Who used the old key within so long before the rotation is expected to move.
@@ -25,6 +26,8 @@ KNOWN_FOR: Final = 395 * DAY
 SETTLED_AFTER: Final = 15 * MINUTE
 # Of a key that was in use for less than this it is not known how long it is usually silent.
 LEARNT_WITHIN: Final = DAY
+STEPS: Final = (MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 6 * HOUR, DAY, 7 * DAY)
+MOST_STEPS: Final = 72
 SERIES_KINDS: Final = ("old", "new", "refused")
 
 
@@ -103,6 +106,16 @@ class Safety:
     def share(self) -> float:
         """How much of the silence that is needed has passed, from 0 to 1."""
         return min(1.0, self.silence / self.needed) if self.needed else 1.0
+
+    @property
+    def percent(self) -> int:
+        """The same in hundredths, rounded down: it is full only when it is enough."""
+        return int(self.share * 100)
+
+    @property
+    def never_used(self) -> bool:
+        """Whether nobody ever used the old key."""
+        return not self.needed
 
     @property
     def is_silent(self) -> bool:
@@ -202,6 +215,23 @@ class RotationProgress:
         return self.at(Place.NEW)
 
     @property
+    def steps(self) -> dict[int, str]:
+        """Whether each of the five steps, from 1 on, is "done", the one to take "now", or still "to come"."""
+        rotation = self.rotation
+        gone = rotation.old_ended_at is not None
+        everybody = bool(self.moved) and not self.still_old and not self.on_both
+        done = {1: rotation.new_key is not None, 2: everybody, 3: self.first_use is not None, 4: gone, 5: False}
+        if rotation.is_called_off:
+            return {number: "done" if is_done else "to come" for number, is_done in done.items()}
+        # Who has not moved by the end does not hold up what comes after it.
+        now = 5 if gone else next(number for number, is_done in done.items() if not is_done)
+        if now == 2 and done[3] and self.safety.is_safe:
+            now = 4
+        return {
+            number: "done" if is_done else "now" if number == now else "to come" for number, is_done in done.items()
+        }
+
+    @property
     def suspicious(self) -> list[Attempt]:
         """The attempts of callers that nobody saw before."""
         return [attempt for attempt in self.attempts if attempt.is_unknown]
@@ -232,14 +262,28 @@ def _first_use(rotation: Rotation) -> FirstUse | None:
     return FirstUse(rotation.first_used_at, event.address or "", event.user_agent)
 
 
-def both_series(rotation: Rotation, edges: list[datetime]) -> Mapping[str, list[int]]:
-    """Return the accepted requests of the old and of the new key between edges, and the refused ones of both."""
-    steps = len(edges) - 1
+def series_edges(rotation: Rotation, tz: tzinfo) -> list[datetime]:
+    """Return the edges of a chart of a rotation: what was before it for comparison, and up to some time after it."""
+    now = timezone.now()
+    length = max((rotation.closed_at or now) - rotation.started_at, HOUR)
+    first = rotation.started_at - max(HOUR, min(length / 2, 30 * DAY))
+    last = min(now, rotation.started_at + 2 * length) if rotation.closed_at else now
+    step = next((step for step in STEPS if (last - first) / step <= MOST_STEPS), STEPS[-1])
+    if step < DAY:
+        start = EPOCH + (first - EPOCH) // step * step
+    else:
+        start = first.astimezone(tz).replace(hour=0, minute=0, second=0, microsecond=0)
+    return edges(start, step, max(1, -((start - last) // step)), tz)
+
+
+def both_series(rotation: Rotation, between: Sequence[datetime]) -> Mapping[str, list[int]]:
+    """Return the accepted requests of the old and of the new key between instants, and the refused ones of both."""
+    steps = len(between) - 1
     found = {kind: [0] * steps for kind in SERIES_KINDS}
     for kind, key in (("old", rotation.old_key), ("new", rotation.new_key)):
         if key is None:
             continue
-        series = UsageHour.objects.series_between(key, edges)
+        series = UsageHour.objects.series_between(key, between)
         for outcome, counts in series.counts.items():
             row = found[kind if outcome == Outcome.VALID else "refused"]
             for place, count in enumerate(counts):

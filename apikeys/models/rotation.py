@@ -159,6 +159,10 @@ class RotationQuerySet(models.QuerySet["Rotation"]):
         activity = ["old_key__activity", "new_key__activity", "old_key__rhythm"]
         return self.select_related("organization", "old_key__owner__user", *keys, *activity)
 
+    def newest_of(self, key: ApiKey) -> Rotation | None:
+        """Return the rotation that a key is or was in, the newest where it was in several."""
+        return self.for_pages().filter(models.Q(old_key=key) | models.Q(new_key=key)).order_by("-pk").first()
+
     def with_token(self, token: str) -> Rotation | None:
         """Return the rotation that a link's token belongs to, whether it is still good or not."""
         return self.for_pages().filter(link_digest=_digest(token)).first()

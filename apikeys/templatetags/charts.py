@@ -1,6 +1,6 @@
 """The charts of the dashboard, as SVG with the same figures as a table: `{% load charts %}`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +14,8 @@ from apikeys.models import Outcome
 from apikeys.templatetags.keyadmin import short_words
 
 register = template.Library()
+
+ROTATION_LABELS = {"old": "with the old key", "new": "with the new key", "refused": "refused"}
 
 
 @register.inclusion_tag("components/_usage_chart.html")
@@ -31,8 +33,31 @@ def usage_chart(
         marks=marks,
         measured_since=measured_since,
     )
+    told = f"{chart.total:,} in all, {chart.refused:,} refused"
+    return {**_shown(chart, told), "measured_since": measured_since}
+
+
+def _shown(chart: charts.Chart, told: str) -> dict[str, object]:
+    """Return what the template needs of a chart; ``told`` says in words what it shows."""
     ticks = [short_words(tick) for tick in reversed(chart.ticks)]
-    return {"chart": chart, "ticks": ticks, "measured_since": measured_since, "zone": str(zone)}
+    return {"chart": chart, "ticks": ticks, "zone": timezone.get_current_timezone_name(), "told": told}
+
+
+@register.inclusion_tag("components/_usage_chart.html")
+def rotation_chart(
+    edges: Sequence[datetime], counts: Mapping[str, Sequence[int]], marks: Sequence[charts.Mark] = ()
+) -> dict[str, object]:
+    """Draw the requests with the old and with the new key of a rotation, one above the other."""
+    chart = charts.stacked_bars(
+        edges,
+        counts,
+        ROTATION_LABELS,
+        now=timezone.now(),
+        zone=timezone.get_current_timezone(),
+        marks=marks,
+        stack=tuple(ROTATION_LABELS),
+    )
+    return _shown(chart, ", ".join(f"{layer.total:,} {layer.label}" for layer in chart.layers))
 
 
 @register.simple_tag

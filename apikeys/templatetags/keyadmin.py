@@ -14,7 +14,8 @@ from django.utils.safestring import SafeString, mark_safe
 from lucide.templatetags.lucide import lucide
 
 from apikeys import charts
-from apikeys.models import ApiKey, JobState, Outcome
+from apikeys.forms import span_words
+from apikeys.models import ApiKey, JobState, Outcome, Rotation
 
 register = template.Library()
 
@@ -119,6 +120,15 @@ def day(moment: datetime | None, nothing: str = "Never") -> SafeString:
 
 
 @register.filter
+def exact(moment: datetime) -> SafeString:
+    """Write a moment to the minute, in the reader's time zone, as what must not be missed is written."""
+    local = timezone.localtime(moment)
+    same_year = local.year == timezone.localtime().year
+    written = local.strftime("%-d %b, %H:%M" if same_year else "%-d %b %Y, %H:%M")
+    return format_html('<time datetime="{}" title="{}">{}</time>', _utc(moment), _exact(moment), written)
+
+
+@register.filter
 def expiry_day(moment: datetime) -> SafeString:
     """Write the day on which a key expires: in UTC, as it was chosen."""
     return _day(moment, UTC)
@@ -165,6 +175,12 @@ def fact(value: object) -> str:
 def gap(span: timedelta | None) -> str:
     """Write a length of time in words: "3 min"."""
     return gap_words(span) if span is not None else ""
+
+
+@register.filter
+def span(length: timedelta) -> str:
+    """Write a chosen length of time in full words: "7 days"."""
+    return span_words(length)
 
 
 def short_words(number: int) -> str:
@@ -226,6 +242,26 @@ def status_badge(key: Any) -> SafeString:
 def status_name(status: str) -> SafeString:
     """Name a status with its icon and colour, where it is not that of one key."""
     return _badge(*BADGES[status], status.capitalize())
+
+
+@register.simple_tag
+def rotation_badge(rotation: Rotation) -> SafeString:
+    """Say with icon, word and colour in which state a rotation is."""
+    if rotation.is_called_off:
+        return _badge("mute", "undo-2", "Cancelled")
+    if rotation.closed_at:
+        return _badge("good", "check", "Finished")
+    if rotation.is_overdue:
+        return _badge("warn", "clock-alert", "Deadline passed")
+    if rotation.awaits_owner:
+        return _badge("warn", "mail", "Waits for its owner")
+    return _badge("warn" if rotation.clock_waits else "good", "refresh-ccw", "Rotating")
+
+
+@register.filter
+def item(things: Mapping[int, Any], name: int) -> Any:
+    """Return one of some things, by its number."""
+    return things[name]
 
 
 @register.simple_tag

@@ -32,6 +32,7 @@ from apikeys.models import (
     IssuedKey,
     KeyRevokedError,
     Role,
+    Rotation,
     StaleKeyError,
     Status,
     UsageHour,
@@ -257,21 +258,25 @@ def key_create(request: MemberRequest) -> HttpResponse:
     return page(request, "apikeys/key_form.html", "keys", context, status=form_status(form))
 
 
-def show_once(request: MemberRequest, issued: IssuedKey, old_key: ApiKey | None = None) -> HttpResponse:
+def show_once(
+    request: MemberRequest, issued: IssuedKey, old_key: ApiKey | None = None, rotation: Rotation | None = None
+) -> HttpResponse:
     """Return the one page that ever shows a full key; nothing on the way stores it."""
+    context = {"was_regenerated": old_key is not None, "old_key": old_key, "rotation": rotation}
+    return page(request, "apikeys/key_created.html", "keys", context | secret_context(issued))
+
+
+def secret_context(issued: IssuedKey) -> dict[str, Any]:
+    """Return what a page shows of a key with its full text."""
     verify_url = f"{settings.BASE_URL}/v1/{issued.key.organization.slug}/verify"
-    scope = issued.key.scope_names[0]
-    text = issued.secret.text
-    context = {
+    scope, text = issued.key.scope_names[0], issued.secret.text
+    return {
         "key": issued.key,
         "secret": text,
         "verify_url": verify_url,
         "curl": f'curl -i {verify_url} --json \'{{"key": "{text}", "scope": "{scope}"}}\'',
         "scope": scope,
-        "was_regenerated": old_key is not None,
-        "old_key": old_key,
     }
-    return page(request, "apikeys/key_created.html", "keys", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -21,6 +21,8 @@ from apikeys.models import (
     KeyRevokedError,
     RevocationReason,
     Role,
+    Rotation,
+    RotationRunningError,
 )
 from apikeys.models.evidence import KeyEvidence, Recent
 from apikeys.permissions import role_required
@@ -59,6 +61,12 @@ def already_revoked(request: MemberRequest, key: ApiKey) -> HttpResponse:
     """Say on the key's page that somebody else was quicker."""
     messages.warning(request, f"{key.name} was revoked already, by {key.revoked_by_label}.")
     return go_to(request, key.get_absolute_url())
+
+
+def rotation_runs(request: MemberRequest, key: ApiKey, rotation: Rotation) -> HttpResponse:
+    """Lead to the rotation that has to end before the key can be replaced otherwise."""
+    messages.error(request, f"{key.name} is being rotated. Finish the rotation now, or cancel it, and try again.")
+    return go_to(request, rotation.get_absolute_url())
 
 
 @require_http_methods(GET_OR_POST)
@@ -167,11 +175,15 @@ def key_regenerate(request: MemberRequest, public_id: str) -> HttpResponse:
         except KeyExpiredError:
             messages.error(request, f"{key.name} has expired. Edit its expiry, or create a new key.")
             return go_to(request, key.get_absolute_url())
+        except RotationRunningError as error:
+            return rotation_runs(request, key, error.rotation)
         except ValidationError as error:
             add_verb_errors(form, error)
         else:
             return show_once(request, issued, old_key=key)
     if key.revoked_at:
         return already_revoked(request, key)
+    if rotation := key.open_rotation:
+        return rotation_runs(request, key, rotation)
     context = {"key": key, "evidence": KeyEvidence.of(key), "form": form}
     return page(request, "apikeys/key_regenerate.html", "keys", context, partial="dialog", status=form_status(form))

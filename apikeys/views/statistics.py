@@ -21,12 +21,14 @@ from apikeys.exports import FORMATS, export_response
 from apikeys.http import MemberRequest, actor
 from apikeys.key_tables import TABLES, Asked, words_of
 from apikeys.models import (
+    RANGES,
     ApiKey,
     AuditAction,
     AuditEntry,
     Dimension,
     Outcome,
     Role,
+    Rotation,
     UsageDay,
     UsageHour,
     UsageSeries,
@@ -46,6 +48,7 @@ MARKS_SHOWN: Final = 20
 MARKED: Final = {
     AuditAction.KEY_ISSUE: ("renewal", "Issued"),
     AuditAction.KEY_REGENERATE: ("renewal", "Regenerated"),
+    AuditAction.ROTATION_START: ("renewal", "Rotation started"),
     AuditAction.KEY_REVOKE: ("end", "Revoked"),
     AuditAction.KEY_PAUSE: ("pause", "Paused"),
     AuditAction.KEY_RESUME: ("pause", "Resumed"),
@@ -69,11 +72,24 @@ def key_detail(request: MemberRequest, public_id: str) -> HttpResponse:
             "scopes": ScopeEvidence.of(key),
             "history": AuditEntry.objects.filter(key_id=key.pk)[:HISTORY_SHOWN],
             **requests_context(key, RequestFilterForm(every), every),
+            "rotation": Rotation.objects.newest_of(key),
+            **lineage_context(key),
             **retired_context(key),
             **pause_context(key),
         }
     status = HTTPStatus.UNPROCESSABLE_ENTITY if context["range_form"].errors else HTTPStatus.OK
     return page(request, "apikeys/key_detail.html", "keys", context, partial="key_usage", status=status)
+
+
+def lineage_context(key: ApiKey) -> dict[str, Any]:
+    """Return the keys that took each other's place, this one among them, with the requests of each."""
+    keys = list(key.lineage.select_related("organization", "environment"))
+    if len(keys) == 1:
+        return {}
+    since = RANGES["13m"].edges(timezone.now())[0]
+    totals = UsageHour.objects.totals([one.pk for one in keys], since)
+    rows = [{"key": one, "requests": sum(totals.get(one.pk, {}).values())} for one in keys]
+    return {"generations": rows, "lineage_total": sum(row["requests"] for row in rows)}
 
 
 def _usage_context(request: MemberRequest, key: ApiKey) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-// Selecting several keys: how many, all of them, and no button when there is none.
+// Selecting several keys: how many, all of them, and no buttons when there is none.
 (() => {
   const update = () => {
     const form = document.querySelector("[data-selection]");
@@ -6,7 +6,7 @@
     const boxes = [...document.querySelectorAll("input[form='bulk'][name='key']")];
     const count = boxes.filter((box) => box.checked).length;
     form.querySelector("output").textContent = count ? `${count} selected` : "";
-    form.querySelector("button").hidden = !count;
+    form.querySelectorAll("button").forEach((button) => { button.hidden = !count; });
     const all = document.querySelector("[data-select-all]");
     if (all) {
       all.checked = count > 0 && count === boxes.length;

@@ -15,8 +15,9 @@ from apikeys.key_secret import CODE_PATTERN, PREFIX_PATTERN, PUBLIC_ID_LENGTH
 from apikeys.management.arguments import fault, find_member, text
 from apikeys.management.base import Command as Base
 from apikeys.models import Actor, ApiKey, KeyRevokedError, Member, RevocationReason
+from apikeys.models.key import WRITTEN_REASONS
 
-REASONS = [value for value in RevocationReason.values if value != RevocationReason.REGENERATED]
+REASONS = [value for value in RevocationReason.values if value not in WRITTEN_REASONS]
 # A fingerprint, its ellipsis as it is shown or as a keyboard has it.
 _FINGERPRINT = re.compile(
     rf"(?P<prefix>{PREFIX_PATTERN})_(?P<code>{CODE_PATTERN})_(?P<start>[0-9A-Za-z]{{4}})(?:…|\.\.\.)(?P<end>[0-9A-Za-z]{{4}})",

@@ -1,0 +1,234 @@
+"""Rotations: their list, the page of one, and the ways in which it ends."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final
+
+from django.contrib import messages
+from django.core.exceptions import ValidationError
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_safe
+from django_htmx.http import HttpResponseClientRefresh
+
+from apikeys.charts import Mark
+from apikeys.forms import add_verb_errors
+from apikeys.http import MemberRequest, actor
+from apikeys.models import (
+    Ending,
+    KeyEvidence,
+    KeyRevokedError,
+    Role,
+    Rotation,
+    RotationOverError,
+    RotationProgress,
+    StaleRotationError,
+)
+from apikeys.models.progress import both_series, series_edges
+from apikeys.models.rotation import RotationQuerySet
+from apikeys.paging import BadCursorError, Column, Ordered, Page, changed_url, count_text, take_page
+from apikeys.permissions import role_required
+from apikeys.rotation_forms import EndForm, ExtendForm, LinkForm
+from apikeys.views.pages import form_status, get_key, go_to, page, posted
+from apikeys.views.revocation import GET_OR_POST, already_revoked
+from apikeys.views.rotating import send_links
+
+ORDER: Final = [Column("id", int, descending=True)]
+TABS: Final = {"": "Running", "ended": "Ended", "all": "All"}
+CALLERS_SHOWN: Final = 50
+# With it the page that asks again and again says in which state it was drawn.
+WAS: Final = "X-Rotation-Was"
+
+
+@require_safe
+@role_required(Role.VIEWER)
+def rotation_list(request: MemberRequest) -> HttpResponse:
+    """Show the organization's rotations, those that run first."""
+    rotations: RotationQuerySet = request.member.organization.rotations.all()
+    tab = request.GET.get("show", "")
+    queries = {"": rotations.open(), "ended": rotations.exclude(closed_at__isnull=True), "all": rotations}
+    found, bad = Page[Rotation]([], ""), tab not in TABS
+    if not bad:
+        try:
+            found = take_page([Ordered(queries[tab].for_pages(), ORDER)], request.GET.get("after", ""))
+        except BadCursorError:
+            bad = True
+    context = {
+        "rotations": found.rows,
+        "tabs": [
+            {
+                "label": label,
+                "count": count_text(queries[value]),
+                "url": changed_url(request.path, request.GET, show=value or None),
+                "current": value == tab,
+            }
+            for value, label in TABS.items()
+        ],
+        "bad_cursor": bad,
+        "clear_url": request.path,
+        "next_url": changed_url(request.path, request.GET, after=found.cursor) if found.cursor else "",
+        "first_url": changed_url(request.path, request.GET) if request.GET.get("after") else "",
+    }
+    status = HTTPStatus.UNPROCESSABLE_ENTITY if bad else HTTPStatus.OK
+    return page(request, "apikeys/rotation_list.html", "rotations", context, partial="rotation_table", status=status)
+
+
+@require_safe
+@role_required(Role.VIEWER)
+def rotation_detail(request: MemberRequest, number: int) -> HttpResponse:
+    """Show how far a rotation is; the page asks for that again and again."""
+    rotation = get_rotation(request, number)
+    if request.htmx and request.headers.get(WAS, _state(rotation)) != _state(rotation):
+        # What can be done with it is something else now.
+        return HttpResponseClientRefresh()
+    progress = RotationProgress.of(rotation)
+    edges = series_edges(rotation, timezone.get_current_timezone())
+    context = {
+        "rotation": rotation,
+        "progress": progress,
+        "safety": progress.safety,
+        "state": _state(rotation),
+        "edges": edges,
+        "counts": both_series(rotation, edges),
+        "marks": _marks(rotation),
+        "most": CALLERS_SHOWN,
+        "minus_most": -CALLERS_SHOWN,
+    }
+    return page(request, "apikeys/rotation_detail.html", "rotations", context, partial="rotation_board")
+
+
+def get_rotation(request: MemberRequest, number: int) -> Rotation:
+    """Return a rotation of the member's organization; anybody else's is a 404."""
+    # No database knows greater numbers.
+    rotations: RotationQuerySet = request.member.organization.rotations.for_pages()
+    found: Rotation = get_object_or_404(rotations, pk=min(number, 2**63 - 1))
+    return found
+
+
+def _state(rotation: Rotation) -> str:
+    new = rotation.new_key
+    states = [rotation.ending or ("over" if rotation.is_overdue else "open"), rotation.old_key.status]
+    return " ".join([*states, new.status if new else "awaited", str(rotation.deadline or "")])
+
+
+def _marks(rotation: Rotation) -> list[Mark]:
+    marks = [Mark(rotation.started_at, "renewal", "Started")]
+    if rotation.first_used_at:
+        marks.append(Mark(rotation.first_used_at, "pause", "New key first used"))
+    if rotation.closed_at and rotation.is_called_off:
+        marks.append(Mark(rotation.closed_at, "end", "Cancelled"))
+    elif rotation.old_ended_at:
+        marks.append(Mark(rotation.old_ended_at, "end", "Old key ended"))
+    return marks
+
+
+@require_http_methods(GET_OR_POST)
+@role_required(Role.OPERATOR)
+def rotation_extend(request: MemberRequest, number: int) -> HttpResponse:
+    """Move the end of the time in which both keys work."""
+    rotation = get_rotation(request, number)
+    if not rotation.is_open:
+        return _over(request, rotation)
+    form = ExtendForm(posted(request), rotation=rotation)
+    if request.method == "POST" and form.is_valid():
+        try:
+            rotation.extend(form.cleaned_data["end"], by=actor(request), seen=form.cleaned_data["seen"])
+        except RotationOverError:
+            return _over(request, get_rotation(request, number))
+        except StaleRotationError:
+            rotation = get_rotation(request, number)
+            told = timezone.localtime(rotation.deadline)
+            form.add_error(None, f"Somebody moved the end to {told:%-d %B, %H:%M} since you opened this. Save again?")
+            form.data = {**dict(form.data.items()), "seen": rotation.deadline.isoformat() if rotation.deadline else ""}
+        except ValidationError as error:
+            add_verb_errors(form, error)
+        else:
+            messages.success(request, "The end was moved.")
+            return go_to(request, rotation.get_absolute_url())
+    context = {"rotation": rotation, "form": form}
+    status = form_status(form)
+    return page(request, "apikeys/rotation_extend.html", "rotations", context, partial="dialog", status=status)
+
+
+def _over(request: MemberRequest, rotation: Rotation) -> HttpResponse:
+    """Say on the rotation's page that it is over: somebody else was quicker, or its deadline."""
+    if rotation.closed_at:
+        told = f"This rotation {Ending(rotation.ending).label} already, by {rotation.closed_by_label}."
+        messages.warning(request, told if rotation.ending != Ending.SAFE else "This rotation finished by itself.")
+    else:
+        messages.warning(request, "The deadline of this rotation has passed: the old key is refused.")
+    return go_to(request, rotation.get_absolute_url())
+
+
+@require_http_methods(GET_OR_POST)
+@role_required(Role.OPERATOR)
+def rotation_finish(request: MemberRequest, number: int) -> HttpResponse:
+    """Show whether the old key can go; when that is confirmed, revoke it."""
+    rotation = get_rotation(request, number)
+    if rotation.closed_at:
+        return _over(request, rotation)
+    evidence = KeyEvidence.of(rotation.old_key)
+    progress = RotationProgress.of(rotation)
+    expected = "" if progress.safety.is_safe or rotation.is_overdue or not evidence.in_use else rotation.old_key.name
+    form = EndForm(posted(request), expected=expected)
+    if request.method == "POST" and form.is_valid():
+        try:
+            rotation.finish(by=actor(request))
+        except RotationOverError:
+            return _over(request, get_rotation(request, number))
+        except KeyRevokedError:
+            return already_revoked(request, get_key(request, rotation.old_key.public_id))
+        messages.success(request, f"The old key of {rotation.old_key.name} is revoked. Who still tries it is below.")
+        return go_to(request, rotation.get_absolute_url())
+    context = {"rotation": rotation, "evidence": evidence, "progress": progress, "safety": progress.safety}
+    context |= {"form": form, "key": rotation.old_key}
+    status = form_status(form)
+    return page(request, "apikeys/rotation_finish.html", "rotations", context, partial="dialog", status=status)
+
+
+@require_http_methods(GET_OR_POST)
+@role_required(Role.OPERATOR)
+def rotation_cancel(request: MemberRequest, number: int) -> HttpResponse:
+    """Show who uses the new key; when that is confirmed, revoke it and let the old one go on."""
+    rotation = get_rotation(request, number)
+    if not rotation.is_open:
+        return _over(request, rotation)
+    evidence = KeyEvidence.of(rotation.new_key) if rotation.new_key else None
+    form = EndForm(posted(request), expected=rotation.old_key.name if evidence and evidence.in_use else "")
+    if request.method == "POST" and form.is_valid():
+        try:
+            rotation.cancel(by=actor(request))
+        except RotationOverError:
+            return _over(request, get_rotation(request, number))
+        messages.success(request, f"The rotation is cancelled. {rotation.old_key.name} goes on as before.")
+        return go_to(request, rotation.get_absolute_url())
+    context = {"rotation": rotation, "evidence": evidence, "form": form, "key": rotation.new_key}
+    status = form_status(form)
+    return page(request, "apikeys/rotation_cancel.html", "rotations", context, partial="dialog", status=status)
+
+
+@require_http_methods(GET_OR_POST)
+@role_required(Role.OPERATOR)
+def rotation_link(request: MemberRequest, number: int) -> HttpResponse:
+    """Send the owner another link to the new key; the one before is good no longer."""
+    rotation = get_rotation(request, number)
+    if not rotation.awaits_owner:
+        messages.warning(request, "There is no key to take by a link: it was taken, or the rotation was cancelled.")
+        return go_to(request, rotation.get_absolute_url())
+    form = LinkForm(posted(request))
+    if request.method == "POST" and form.is_valid():
+        try:
+            token = rotation.send_link(form.cleaned_data["link_lasts"], by=actor(request))
+        except RotationOverError:
+            messages.warning(request, "The new key was taken meanwhile, or the rotation was cancelled.")
+            return go_to(request, rotation.get_absolute_url())
+        except ValidationError as error:
+            add_verb_errors(form, error)
+        else:
+            send_links(request, [(rotation, token)])
+            return go_to(request, rotation.get_absolute_url())
+    context = {"rotation": rotation, "form": form}
+    status = form_status(form)
+    return page(request, "apikeys/rotation_link.html", "rotations", context, partial="dialog", status=status)
