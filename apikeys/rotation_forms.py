@@ -59,8 +59,8 @@ class RotateForm(forms.Form):
     latest = InstantField(
         required=False,
         label="At the latest",
-        help_text="The old key ends then, whatever happens. Empty: 30 days after both keys were to work, if the new "
-        "key is not used before.",
+        help_text="The old key ends then, whatever happens. Empty: when the new key is not used for 30 days, both "
+        "work for that time from then on.",
     )
     finishes = forms.ChoiceField(
         label="The old key is revoked",

@@ -20,13 +20,12 @@ from apikeys.models import ApiKey, Dimension, KeyActivity, Outcome, UsageDay, Us
 from apikeys.models.series import floor_day
 from apikeys.models.usage import DAY, HOUR, make_nonce
 
-# Of longer ago than this, the requests of a week are counted in one hour: its months are right, and seeding is quick.
+# Of longer ago than this, the requests of a day are counted in one hour: its months are right, and seeding is quick.
 DAYS = 90
 KEPT_DAYS = 400
 RAW_DAYS = 7
 # How the requests of a counted hour are split among what they asked for; ids of things are long-tailed.
 _POPULAR = (0.7, 0.3)
-_WEEKDAY = 2
 
 
 class Clock:
@@ -210,13 +209,13 @@ def _counts(
 def _counts_of_days(
     rng: random.Random, clock: Clock, attempts: Attempts, between: tuple[datetime, datetime], plan: Plan
 ) -> Iterator[tuple[datetime, int]]:
-    """Yield hours from before those that are told apart: one a week, or a day of what works now and then."""
-    weights = RHYTHMS[attempts.rhythm][_WEEKDAY]
-    busiest = HOUR * weights.index(max(weights))
-    for hour in (day + busiest for day in clock.days if plan.every or day.weekday() == _WEEKDAY):
+    """Yield hours from before those that are told apart: the busiest of each day on which it works."""
+    for day in clock.days:
+        weights = RHYTHMS[attempts.rhythm][day.weekday()]
+        hour = day + HOUR * weights.index(max(weights))
         if between[0] <= hour < between[1] and _works(plan, clock, hour):
-            mean = attempts.per_day * rng.uniform(0.85, 1.15) * _trend(plan, clock, hour, 0)
-            if count := poisson(rng, mean if plan.every else 7 * mean):
+            mean = attempts.per_day * sum(weights) * rng.uniform(0.85, 1.15) * _trend(plan, clock, hour, 0)
+            if count := poisson(rng, mean):
                 yield hour, count
 
 

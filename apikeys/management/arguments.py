@@ -5,18 +5,26 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError
 from django.db.models import Q
 
-from apikeys.models import Environment, Member, Organization, Scope
+from apikeys import key_secret
+from apikeys.key_secret import CODE_PATTERN, PREFIX_PATTERN, PUBLIC_ID_LENGTH
+from apikeys.models import ApiKey, Environment, Member, Organization, Scope
 from apikeys.models.key import MAX_RATE, RATE_PERIODS
 
 _LIFETIME = re.compile(r"(?P<number>[1-9][0-9]{0,4})(?P<unit>[dh])", re.ASCII)
 _RATE = re.compile(rf"(?P<requests>[1-9][0-9]{{0,6}})/(?P<period>{'|'.join(RATE_PERIODS.values())})", re.ASCII)
 _LISTED = 20
+# A fingerprint, its ellipsis as it is shown or as a keyboard has it.
+_FINGERPRINT = re.compile(
+    rf"(?P<prefix>{PREFIX_PATTERN})_(?P<code>{CODE_PATTERN})_(?P<start>[0-9A-Za-z]{{4}})(?:…|\.\.\.)(?P<end>[0-9A-Za-z]{{4}})",
+    re.ASCII,
+)
+_PUBLIC_ID = re.compile(rf"[0-9A-Za-z]{{{PUBLIC_ID_LENGTH}}}", re.ASCII)
 
 
 # Kinds of values, for argparse
@@ -39,6 +47,28 @@ def lifetime(value: str) -> timedelta | None:
         return None
     if not (match := _LIFETIME.fullmatch(value)):
         raise argparse.ArgumentTypeError(f"must read like 90d, 12h or never, not {value!r}.")
+    return _span(match)
+
+
+def overlap(value: str) -> timedelta:
+    """Return how long both keys of a rotation work."""
+    if value == "none":
+        return timedelta()
+    if not (match := _LIFETIME.fullmatch(value)):
+        raise argparse.ArgumentTypeError(f"must read like 7d, 12h or none, not {value!r}.")
+    return _span(match)
+
+
+def instant(value: str) -> datetime:
+    """Return an instant, in UTC unless it says another offset."""
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must read like 2026-12-31T18:00, in UTC, not {value!r}.") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _span(match: re.Match[str]) -> timedelta:
     return timedelta(**{{"d": "days", "h": "hours"}[match["unit"]]: int(match["number"])})
 
 
@@ -100,6 +130,46 @@ def find_member(organization: Organization, email: str) -> Member | None:
     """Return the member with an address, if there is one."""
     members = organization.members.select_related("user")
     return members.filter(user__email=email.strip().lower()).first()
+
+
+def find_key(given: str) -> ApiKey:
+    """Return the key with a public id, a fingerprint or, in an emergency, a full text, which is never printed."""
+    keys = ApiKey.objects.select_related("organization", "environment")
+    if secret := key_secret.parse(given):
+        found = keys.filter(public_id=secret.public_id)
+    elif key_secret.looks_like_key(given):
+        # Not repeated: it may be a whole key but for a typing error.
+        raise CommandError("ID: this looks like a full key, but it is mistyped. Give the 12 characters of its id.")
+    elif match := _FINGERPRINT.fullmatch(given):
+        found = keys.filter(
+            prefix=match["prefix"],
+            environment__code=match["code"],
+            public_id__startswith=match["start"],
+            public_id__endswith=match["end"],
+        )
+    elif _PUBLIC_ID.fullmatch(given):
+        found = keys.filter(public_id=given)
+    else:
+        raise CommandError("ID: must be a public id of 12 letters and digits, or a fingerprint like ka_prod_4kT9…Q7bN.")
+    return _only(list(found[:2]))
+
+
+def _only(found: list[ApiKey]) -> ApiKey:
+    if not found:
+        raise CommandError("ID: there is no such key.")
+    if len(found) > 1:
+        raise CommandError("ID: several keys have this fingerprint. Give the 12 characters of the id.")
+    return found[0]
+
+
+def find_operator(key: ApiKey, email: str) -> Member:
+    """Return the member of a key's organization with an address, who may operate keys."""
+    member = find_member(key.organization, email)
+    if member is None or not member.user.is_active:
+        raise CommandError(f"--by: {email} is not a member of {key.organization.slug}.")
+    if not member.can_operate:
+        raise CommandError(f"--by: {email} is {member.role} in {key.organization.slug}; this needs operator or more.")
+    return member
 
 
 def _choices(known: list[str]) -> str:

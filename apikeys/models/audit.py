@@ -85,6 +85,11 @@ class Actor:
         """Return the actor of a management command, on behalf of a person where one is named."""
         return cls(label=user.email if user else "command line", via=Via.COMMAND, user=user)
 
+    @classmethod
+    def scheduled(cls) -> Actor:
+        """Return the actor of what happens by itself, when a scheduled command finds it due."""
+        return cls(label="scheduled job", via=Via.COMMAND)
+
 
 type Changes = dict[str, list[Any]]
 

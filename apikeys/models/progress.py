@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from enum import StrEnum
@@ -10,11 +11,12 @@ from typing import Final
 
 from django.utils import timezone
 
+from apikeys.models.audit import Actor
 from apikeys.models.evidence import EVERY
 from apikeys.models.extremes import EPOCH
-from apikeys.models.key import ApiKey
+from apikeys.models.key import ApiKey, KeyRevokedError
 from apikeys.models.rollup import Dimension, UsageDay, UsageHour, UsageValue
-from apikeys.models.rotation import Rotation
+from apikeys.models.rotation import Ending, Rotation, RotationOverError
 from apikeys.models.series import edges, floor_day
 from apikeys.models.usage import DAY, HOUR, MINUTE, SECOND, Outcome, UsageEvent
 
@@ -24,7 +26,8 @@ LOOKED_BACK: Final = 90 * DAY
 KNOWN_FOR: Final = 395 * DAY
 # A caller that works with the new key has moved when it left the old one alone for so long.
 SETTLED_AFTER: Final = 15 * MINUTE
-# Of a key that was in use for less than this it is not known how long it is usually silent.
+# Of a key that was in use for less than this, and of a caller that was seen on one day, it is not known how long they
+# are usually silent: they may come back for so long.
 LEARNT_WITHIN: Final = DAY
 STEPS: Final = (MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 6 * HOUR, DAY, 7 * DAY)
 MOST_STEPS: Final = 72
@@ -66,10 +69,10 @@ class Move:
 
     @property
     def may_return(self) -> bool:
-        """Whether it is still on the old key and has been silent there for no longer than it usually is."""
+        """Whether it has been silent on the old key for no longer than it usually is, or a day where that is unknown."""
         if self.place is Place.NEW or self.on_old is None:
             return False
-        return self.usual_gap is not None and timezone.now() - self.on_old.last_at <= self.usual_gap
+        return timezone.now() - self.on_old.last_at <= (self.usual_gap or LEARNT_WITHIN)
 
     @classmethod
     def of(cls, caller: str, on_old: UsageValue | None, on_new: UsageValue | None, gap: timedelta | None) -> Move:
@@ -96,6 +99,11 @@ class Safety:
     is_learnt: bool
     is_new_used: bool
     waiting: list[Move] = field(default_factory=list)
+
+    @property
+    def usual(self) -> timedelta:
+        """Its longest usual silence, by whole hours."""
+        return self.needed - HOUR
 
     @property
     def silence(self) -> timedelta:
@@ -260,6 +268,23 @@ def _first_use(rotation: Rotation) -> FirstUse | None:
     if event is None:
         return FirstUse(rotation.first_used_at)
     return FirstUse(rotation.first_used_at, event.address or "", event.user_agent)
+
+
+def finish_due(*, by: Actor) -> Iterator[Rotation]:
+    """Close the rotations whose deadline has passed, and those that finish by themselves and are safe; yield each.
+
+    The old key of the first has been refused since the deadline; this writes down that it is over.
+    """
+    ids = list(Rotation.objects.overdue().values_list("pk", flat=True))
+    asked = Rotation.objects.open().filter(finishes_when_safe=True, new_key__isnull=False).exclude(pk__in=ids)
+    waiting = asked.for_pages().order_by("pk")
+    ids += [rotation.pk for rotation in waiting if RotationProgress.of(rotation).safety.is_safe]
+    for pk in ids:
+        rotation = Rotation.objects.for_pages().get(pk=pk)
+        # Somebody may have been quicker, with the rotation or with its key.
+        with suppress(RotationOverError, KeyRevokedError):
+            rotation.finish(by=by, ending=Ending.SAFE)
+            yield Rotation.objects.for_pages().get(pk=pk)
 
 
 def series_edges(rotation: Rotation, tz: tzinfo) -> list[datetime]:

@@ -34,8 +34,9 @@ from apikeys.models.text import validate_line
 
 SECOND: Final = timedelta(seconds=1)
 MAX_OVERLAP: Final = timedelta(days=90)
-# A rotation whose clock waits for the first use ends by itself this long after its start, whatever happens.
 MAX_LENGTH: Final = timedelta(days=366)
+# Without an end that is chosen, a clock waits for the first use of the new key for so long.
+LONGEST_WAIT: Final = timedelta(days=30)
 LINK_BETWEEN: Final = (timedelta(minutes=10), timedelta(days=14))
 
 
@@ -114,7 +115,7 @@ CALLED_OFF: Final = frozenset({Ending.CANCELLED, Ending.NEW_REVOKED})
 class RotationTerms:
     """How a key is rotated.
 
-    ``hard_end`` is the old key's end at the latest, whenever the clock starts; None is MAX_LENGTH from now.
+    ``hard_end`` is the old key's end at the latest, whenever the clock starts; None is LONGEST_WAIT and the overlap.
     ``new_expires_at`` is the new key's own end. ``link_lasts`` hands the new key to its owner by a link that is good
     for so long; None shows it to who starts the rotation.
     """
@@ -306,7 +307,7 @@ class Rotation(models.Model):
         return rotation
 
     def _planned_end(self, hard_end: datetime | None) -> datetime:
-        ends = [hard_end or self.started_at + MAX_LENGTH]
+        ends = [hard_end or self.started_at + LONGEST_WAIT + self.overlap]
         if self.clock == Clock.NOW:
             ends.append(self.started_at + self.overlap)
         if self.own_expiry:
