@@ -69,7 +69,7 @@ class Move:
 
     @property
     def may_return(self) -> bool:
-        """Whether it has been silent on the old key for no longer than it usually is, or a day where that is unknown."""
+        """Whether it has been silent on the old key for no longer than it usually is, or a day if that is unknown."""
         if self.place is Place.NEW or self.on_old is None:
             return False
         return timezone.now() - self.on_old.last_at <= (self.usual_gap or LEARNT_WITHIN)
