@@ -25,10 +25,19 @@ class Asked(NamedTuple):
     span: TimeRange
     wanted: Wanted
     grouping: str
+    # With it the outcomes are those of all keys that took each other's place.
+    of_lineage: bool = False
+
+    @property
+    def counted(self) -> list[int]:
+        """The ids of the keys whose outcomes are counted."""
+        return list(self.key.lineage.values_list("pk", flat=True)) if self.of_lineage else [self.key.pk]
 
     def file_part(self, table: str) -> str:
         """Return what tells the file of a table from others: "callers-30d"."""
         requests = self.wanted.span.name if self.wanted.span else "all"
+        if table == "outcomes" and self.of_lineage:
+            table = "outcomes-of-all-generations"
         span = {"scopes": "90d", "tries": "since-end", "rhythm": "8w", "requests": requests}
         return f"{table}-{span.get(table, self.span.name)}"
 
@@ -41,7 +50,7 @@ class Table(NamedTuple):
 
 
 def _outcomes(asked: Asked) -> Table:
-    return outcome_table(UsageHour.objects.series_between(asked.key, asked.span.edges), asked.span)
+    return outcome_table(UsageHour.objects.series_of(asked.counted, asked.span.edges), asked.span)
 
 
 def outcome_table(series: UsageSeries, span: TimeRange) -> Table:

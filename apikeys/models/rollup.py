@@ -52,13 +52,17 @@ class UsageHourQuerySet(models.QuerySet["UsageHour"]):
         return self.series_between(key, edges(since, step, buckets, tz))
 
     def series_between(self, key: ApiKey, edges: Sequence[datetime]) -> UsageSeries:
-        """Return counts by outcome between edges, which are cut to whole minutes.
+        """Return counts by outcome between edges; see series_of."""
+        return self.series_of([key.pk], edges)
+
+    def series_of(self, keys: Sequence[int], edges: Sequence[datetime]) -> UsageSeries:
+        """Return counts by outcome of some keys together between edges, which are cut to whole minutes.
 
         An hour that an edge cuts, as midnight does in zones of half an hour, is counted exactly while its raw events
         are kept, and belongs to the step in which it began afterwards.
         """
         edges = [floor_minute(edge.astimezone(UTC)) for edge in edges]
-        rows = self._counted([key.pk], edges[0], edges[-1], split=edges, unit=series_unit(edges))
+        rows = self._counted(keys, edges[0], edges[-1], split=edges, unit=series_unit(edges))
         return make_series(edges, ((at, outcome, count) for _, at, outcome, count in rows))
 
     def daily(self, keys: Sequence[int], days: int) -> dict[int, list[int]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import ClassVar, Final, NamedTuple, Self
@@ -149,6 +150,12 @@ class RotationQuerySet(models.QuerySet["Rotation"]):
     def open(self) -> Self:
         """Return those that were not closed; the deadline of some may have passed."""
         return self.filter(closed_at__isnull=True)
+
+    def open_of(self, keys: Sequence[ApiKey]) -> dict[int, Rotation]:
+        """Return the open rotations of several keys, by key id; old keys and new ones."""
+        ids = [key.pk for key in keys]
+        found = self.open().filter(models.Q(old_key__in=ids) | models.Q(new_key__in=ids)).select_related("organization")
+        return {pk: rotation for rotation in found for pk in (rotation.old_key_id, rotation.new_key_id) if pk}
 
     def overdue(self, now: datetime | None = None) -> Self:
         """Return the open ones whose deadline has passed."""

@@ -109,7 +109,9 @@ def _with_usage(keys: list[ApiKey]) -> None:
     ApiKey.objects.fetch_named(keys)
     daily = UsageHour.objects.daily([key.pk for key in keys], SPARKLINE_DAYS)
     tries = UsageHour.objects.attempts_since_end(keys)
+    rotations = Rotation.objects.open_of(keys)
     for key in keys:
+        key.rotation = rotations.get(key.pk)  # type: ignore[attr-defined]
         key.sparkline = daily.get(key.pk, [0] * SPARKLINE_DAYS)  # type: ignore[attr-defined]
         key.attempts_since = tries.get(key.pk, 0) if key.is_dead else None  # type: ignore[attr-defined]
 

@@ -38,6 +38,7 @@ from apikeys.models.evidence import EVERY, Habit, ScopeEvidence
 from apikeys.paging import changed_url
 from apikeys.permissions import role_required
 from apikeys.ranges import DEFAULT_RANGE, TimeRange
+from apikeys.request_log import Wanted
 from apikeys.usage_forms import RangeForm, RequestFilterForm
 from apikeys.views.pages import get_key, page
 from apikeys.views.requests import pause_context, requests_context, retired_context
@@ -45,6 +46,8 @@ from apikeys.views.requests import pause_context, requests_context, retired_cont
 ROWS_SHOWN: Final = 8
 HISTORY_SHOWN: Final = 20
 MARKS_SHOWN: Final = 20
+# Whose requests are counted, besides those of the key alone.
+LINEAGE: Final = ("lineage",)
 MARKED: Final = {
     AuditAction.KEY_ISSUE: ("renewal", "Issued"),
     AuditAction.KEY_REGENERATE: ("renewal", "Regenerated"),
@@ -99,6 +102,8 @@ def _usage_context(request: MemberRequest, key: ApiKey) -> dict[str, Any]:
     span = form.chosen or form.usual(DEFAULT_RANGE)
     by = _chosen(request, "callers", GROUPINGS) or "address"
     most = ROWS_SHOWN if by == "address" else EVERY
+    of = _chosen(request, "of", LINEAGE)
+    counted = Asked(key, span, Wanted(), by, of != "").counted
     callers = UsageDay.objects.usage_of(key, Dimension.CALLER, *span.whole_days, most=most)
     return {
         "range_form": form,
@@ -115,7 +120,9 @@ def _usage_context(request: MemberRequest, key: ApiKey) -> dict[str, Any]:
         "grouping": request.GET.get("callers", ""),
         "zone": str(span.zone),
         "export_query": request.GET.urlencode(),
-        **series_context(partial(UsageHour.objects.series_between, key), span, known.recording_since),
+        "of": of,
+        "counted_keys": len(counted),
+        **series_context(partial(UsageHour.objects.series_of, counted), span, known.recording_since),
     }
 
 
@@ -175,7 +182,8 @@ def key_usage_export(request: MemberRequest, public_id: str, table: str, kind: s
         shown_by = "key_requests" if table == "requests" else "key_detail"
         return redirect(reverse(shown_by, args=[key.organization.slug, public_id], query=request.GET))
     by = _chosen(request, "callers", GROUPINGS) or "address"
-    asked = Asked(key, form.chosen or form.usual(DEFAULT_RANGE), form.wanted, by)
+    of_lineage = _chosen(request, "of", LINEAGE) != ""
+    asked = Asked(key, form.chosen or form.usual(DEFAULT_RANGE), form.wanted, by, of_lineage)
     told = f"{words_of(table, asked)}, {kind.upper()}"
     AuditEntry.objects.record(
         AuditAction.USAGE_EXPORT, by=actor(request), organization=key.organization, key=key, reason=told
