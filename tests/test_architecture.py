@@ -69,7 +69,8 @@ MODELS = [
     "counting_sql",
     "job",
 ]
-MODELS += ["exemption", "key", "silence", "catalogue", "organization", "user", "audit", "recording", "extremes", "text"]
+MODELS += ["exemption", "key", "key_age", "silence", "catalogue", "organization", "user", "audit"]
+MODELS += ["recording", "extremes", "text"]
 
 
 def imports_of(path):

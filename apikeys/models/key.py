@@ -25,6 +25,7 @@ from apikeys.key_secret import KeySecret
 from apikeys.models.audit import Actor, AuditAction, AuditEntry, difference
 from apikeys.models.catalogue import Environment, Scope
 from apikeys.models.extremes import MinuteOrEarliest, OrLatest
+from apikeys.models.key_age import ROTATE_SOON, made_for, rotate_by
 from apikeys.models.organization import SYSTEM_SLUG, Member, Organization
 from apikeys.models.recording import UsageWatermark
 from apikeys.models.silence import (
@@ -262,6 +263,25 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         now = now or timezone.now()
         end = OrLatest("expires_at")
         return self.usable(now).filter(GreaterThan(end, now), LessThanOrEqual(end, now + within))
+
+    def to_rotate(
+        self, now: datetime | None = None, within: timedelta = timedelta(), *, organization: Organization | None = None
+    ) -> Self:
+        """Return the usable keys that should be rotated by now, or within a span; ApiKey.is_to_rotate says so of one.
+
+        ``organization`` is that of all the keys, where they are of one: its maximum age then needs no join, and an
+        index finds them.
+        """
+        now = now or timezone.now()
+        return self.usable(now).filter(LessThanOrEqual(models.F("created_at"), made_for(now + within, organization)))
+
+    def to_rotate_soon(
+        self, now: datetime | None = None, within: timedelta = ROTATE_SOON, *, organization: Organization | None = None
+    ) -> Self:
+        """Return those of them whose time is still to come."""
+        now = now or timezone.now()
+        to_rotate = self.to_rotate(now, within, organization=organization)
+        return to_rotate.filter(GreaterThan(models.F("created_at"), made_for(now, organization)))
 
     def with_silence(self, *kinds: Silence, now: datetime | None = None, days: int | None = None) -> Self:
         """Return the usable keys whose silence is of one of some kinds, with ``quiet_since``: since when.
@@ -512,6 +532,25 @@ class ApiKey(models.Model):
     def is_expiring(self) -> bool:
         """Whether the key is usable and its end is near; ApiKeyQuerySet.expiring says the same in SQL."""
         return self.is_usable and self.expires_at is not None and self.expires_at <= timezone.now() + EXPIRING_WITHIN
+
+    @property
+    def rotate_by(self) -> datetime | None:
+        """By when the key should be rotated, None where its organization has no maximum age."""
+        return rotate_by(self.created_at, self.organization.max_key_age)
+
+    def is_to_rotate(self, within: timedelta = timedelta()) -> bool:
+        """Whether the key is usable and should be rotated by now, or within a span; ApiKeyQuerySet.to_rotate in SQL."""
+        return self.is_usable and self.rotate_by is not None and self.rotate_by <= timezone.now() + within
+
+    @property
+    def is_rotation_due(self) -> bool:
+        """Whether the key should have been rotated by now."""
+        return self.is_to_rotate()
+
+    @property
+    def is_rotation_soon(self) -> bool:
+        """Whether the key should be rotated soon, and that is still to come; ApiKeyQuerySet.to_rotate_soon in SQL."""
+        return self.is_to_rotate(ROTATE_SOON) and not self.is_rotation_due
 
     @property
     def is_unused(self) -> bool:
