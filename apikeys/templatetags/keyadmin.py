@@ -253,9 +253,11 @@ def rotation_label(key: ApiKey) -> SafeString:
     """Say by when a key should be rotated, where that is soon or past."""
     if key.is_rotation_due:
         since = day(key.rotate_by)
-        return format_html('<small class="line warn-text">{}rotate since {}</small>', icon("clock-alert", 12), since)
+        return format_html(
+            '<small class="line rotation warn-text">{}rotate since {}</small>', icon("clock-alert", 12), since
+        )
     if key.is_rotation_soon:
-        return format_html('<small class="line">rotate by {}</small>', day(key.rotate_by))
+        return format_html('<small class="line rotation">rotate by {}</small>', day(key.rotate_by))
     return mark_safe("")
 
 

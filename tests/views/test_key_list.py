@@ -353,10 +353,11 @@ def test_a_rotation_has_a_chip_that_takes_it_off(organization, aged, visit):
 
 def test_a_row_says_by_when_its_key_should_be_rotated_where_that_is_soon_or_past(organization, aged, visit):
     text = visit().text
-    assert text.count("rotate since <time") == 2
-    assert text.count("rotate by <time") == 2
+    # Each is there twice: beside the creation, and where that is not shown below the expiry.
+    assert text.count("rotate since <time") == 4
+    assert text.count("rotate by <time") == 4
     # Never by colour alone.
-    assert text.count('<small class="line warn-text"><svg') == 2
+    assert text.count('<small class="line rotation warn-text"><svg') == 4
 
 
 def test_without_a_maximum_age_no_row_tells_of_it_and_no_filter_is_offered(organization, aged, visit):
