@@ -14,8 +14,9 @@ from urllib.parse import urlencode
 
 from django.db.models import F
 
-from apikeys.models import Status
+from apikeys.models import Organization, Status
 from apikeys.models.key import ApiKeyQuerySet
+from apikeys.models.key_age import ROTATE_SOON, rotation_date
 from apikeys.paging import count_each, number_text
 from apikeys.tallies import BY_END, BY_LAST_REFUSAL, BY_LAST_USE, OLDEST, Order
 
@@ -187,11 +188,52 @@ GROUPS: Final = (
 )
 
 
-def matters(keys: ApiKeyQuerySet, now: datetime) -> Iterator[Matter]:
+def groups_of(organization: Organization) -> list[Group]:
+    """Return what to look for among an organization's keys, the riskiest first."""
+    groups = [*GROUPS, *_too_old(organization)]
+    return sorted(groups, key=lambda group: list(Risk).index(group.risk))
+
+
+def _too_old(organization: Organization) -> Iterator[Group]:
+    """Yield the groups of keys to rotate, where the organization says how old they may become."""
+    if organization.max_key_age is None:
+        return
+    most, soon = organization.max_key_age, f"{ROTATE_SOON.days} days"
+    limit = f"{most:,} day{'' if most == 1 else 's'}"
+    yield Group(
+        "rotation_due",
+        Risk.MIDDLE,
+        "rotate-ccw-key",
+        {"rotate": "due"},
+        lambda keys, now: _dated(keys.to_rotate(now, organization=organization)),
+        *("rotation_at", "Due", OLDEST),
+        f"key is older than {limit} and should be rotated",
+        f"keys are older than {limit} and should be rotated",
+        "The longer a key is in use, the more places have held it.",
+    )
+    yield Group(
+        "rotation_soon",
+        Risk.LOW,
+        "rotate-ccw-key",
+        {"rotate": "soon"},
+        lambda keys, now: _dated(keys.to_rotate_soon(now, organization=organization)),
+        *("rotation_at", "The first", OLDEST),
+        f"key should be rotated within {soon}",
+        f"keys should be rotated within {soon}",
+        f"They will be older than {limit} then.",
+    )
+
+
+def _dated(keys: ApiKeyQuerySet) -> ApiKeyQuerySet:
+    return keys.annotate(rotation_at=rotation_date())
+
+
+def matters(organization: Organization, now: datetime) -> Iterator[Matter]:
     """Yield the groups that have keys, the riskiest first; a query a group and one for all."""
-    counted = count_each({group.name: group.ordered(keys, now) for group in GROUPS})
+    keys, groups = organization.keys.all(), groups_of(organization)
+    counted = count_each({group.name: group.ordered(keys, now) for group in groups})
     counts = {name: number_text(count) for name, count in counted.items()}
-    for group in GROUPS:
+    for group in groups:
         count = counts[group.name]
         told = not count.endswith("+") and count in {counts[held] for held in group.holds}
         if count != "0" and not told:

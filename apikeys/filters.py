@@ -22,6 +22,7 @@ from apikeys.key_secret import PUBLIC_ID_LENGTH
 from apikeys.models import ApiKey, AuditAction, AuditEntry, Environment, Organization, Scope, Silence, Status
 from apikeys.models.extremes import OrLatest, floor_minute
 from apikeys.models.key import ApiKeyQuerySet
+from apikeys.models.key_age import ROTATE_SOON
 from apikeys.models.silence import UNUSED, never_used, not_exempt_condition, used, used_before, used_since
 from apikeys.paging import COUNT_LIMIT, Column, Ordered, changed_url, count_text
 from apikeys.proxies import parse_address
@@ -68,6 +69,12 @@ LAST_USED_CHOICES: Final = [
 # Silent keys that are not unused because somebody said so; each other choice leaves these out.
 EXEMPT: Final = "exempt"
 SILENCE_CHOICES: Final = [*Silence.choices, (EXEMPT, "may be silent")]
+# "due" is over; the others tell what is still to come.
+ROTATION_CHOICES: Final = [
+    ("due", "overdue"),
+    ("soon", f"due within {ROTATE_SOON.days} days"),
+    ("30", "due within 30 days"),
+]
 SORT_LABELS: Final = {
     "name": "Name and purpose",
     "created": "Created",
@@ -158,6 +165,7 @@ class KeyFilter(ListFilter):
     last_used = _ChoiceFilter(label="Last used", choices=LAST_USED_CHOICES, method="by_last_use")
     silence = _ChoiceFilter(label="Silence", choices=SILENCE_CHOICES, method="by_silence")
     generation = _ChoiceFilter(label="Generation", choices=[("newest", "the newest only")], method="by_generation")
+    rotate = _ChoiceFilter(label="Rotation", choices=ROTATION_CHOICES, method="by_rotation")
     refused = _ChoiceFilter(label="Last refused", choices=RECENT_CHOICES, method="by_last_refusal")
     tried = _ChoiceFilter(label="Tried since its end", choices=RECENT_CHOICES, method="by_try")
     sort = django_filters.ChoiceFilter(
@@ -175,6 +183,8 @@ class KeyFilter(ListFilter):
         super().__init__(*args, **kwargs)
         self.now = timezone.now()
         self.filters["owner"].extra["choices"] = self._owners(str(self.data.get("owner", "")))
+        if self.organization.max_key_age is None and "rotate" not in self.data:
+            del self.filters["rotate"]
 
     def _owners(self, asked: str) -> list[tuple[str, str]]:
         members = self.organization.members.select_related("user")
@@ -257,6 +267,13 @@ class KeyFilter(ListFilter):
         """Leave out the keys whose place another one has taken, or is taking."""
         return keys.newest()
 
+    def by_rotation(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
+        """Keep the usable keys that should be rotated when asked."""
+        if value == "due":
+            return keys.to_rotate(self.now, organization=self.organization)
+        within = ROTATE_SOON if value == "soon" else timedelta(days=int(value))
+        return keys.to_rotate_soon(self.now, within, organization=self.organization)
+
     def by_last_refusal(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
         """Keep the keys of which a request was refused, of any reason, when asked."""
         return keys.with_activity().filter(activity__last_refused_at__gte=self.now - timedelta(days=int(value)))
@@ -287,7 +304,7 @@ class KeyFilter(ListFilter):
         """Return tabs that need no look: with these filters they hold no key."""
         self.form.is_valid()
         asked = self.form.cleaned_data.get
-        usable_only = asked("silence") or asked("owner") == CLOSED_ACCOUNTS
+        usable_only = asked("silence") or asked("rotate") or asked("owner") == CLOSED_ACCOUNTS
         dead_only = asked("tried") or asked("expires") == "past"
         days = asked("last_used") or ""
         in_use = days.isdecimal() and int(days) <= settings.UNUSED_AFTER_DAYS

@@ -1,6 +1,6 @@
-"""Which keys somebody should look at: unused ones and ones near their end, read in constant memory.
+"""Which keys somebody should look at: unused ones, ones near their end and too old ones, read in constant memory.
 
-What counts as unused or expiring is said once, by ApiKeyQuerySet; here it is only read, counted and sorted.
+What counts as unused, expiring or too old is said once, by ApiKeyQuerySet; here it is only read, counted and sorted.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Case, CharField, Count, F, Func, IntegerField, Value, When
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce
+from django.db.models.lookups import LessThanOrEqual
 from django.db.models.sql.compiler import SQLCompiler
 
 from apikeys.models import Silence
 from apikeys.models.key import ApiKeyQuerySet
+from apikeys.models.key_age import ROTATE_SOON, days_to_rotation, made_for, rotation_date
 from apikeys.models.silence import UNUSED, exempt_condition, silence_conditions, silence_limit, silent_days, unused_kind
 
 THRESHOLDS = (60, 30, 7, 1)
@@ -30,6 +32,7 @@ class Flag(StrEnum):
 
     UNUSED = "unused"
     EXPIRING = "expiring"
+    ROTATE = "rotate"
 
 
 class Quiet(NamedTuple):
@@ -44,16 +47,25 @@ class Quiet(NamedTuple):
     exempt_until: str | None
 
 
+class Due(NamedTuple):
+    """By when a key should be rotated, and the whole days until then, negative when that is past."""
+
+    rotate_by: str
+    days_left: int
+
+
 class Finding(NamedTuple):
     """One reason to look at one key; a key that is unused and expiring has two.
 
-    ``days`` is the limit that it passed: silent for more than so many days, or expiring within as many. ``quiet`` is
-    told of unused keys alone. Instants are text, ISO 8601 in UTC to the second.
+    ``days`` is the limit that it passed: silent for more than so many days, or expiring or to be rotated within as
+    many, 0 when it should have been. ``quiet`` is told of unused keys alone, ``due`` of those to rotate. Instants are
+    text, ISO 8601 in UTC to the second.
     """
 
     flag: Flag
     days: int
     quiet: Quiet | None
+    due: Due | None
     organization: str
     public_id: str
     prefix: str
@@ -102,7 +114,7 @@ def unused(keys: ApiKeyQuerySet, now: datetime, days: int, *, with_exempt: bool 
         InstantText(Case(When(exempt_condition(now), then="exemption__until"))),
     )
     for limit, kind, silent, gap, exempt, *row in _rows(found, "quiet_since", *columns):
-        yield Finding(Flag.UNUSED, limit, Quiet(kind, silent, gap, exempt), *row)
+        yield Finding(Flag.UNUSED, limit, Quiet(kind, silent, gap, exempt), None, *row)
 
 
 def left_out(keys: ApiKeyQuerySet, now: datetime, days: int) -> LeftOut:
@@ -129,7 +141,19 @@ def expiring(keys: ApiKeyQuerySet, now: datetime, thresholds: Sequence[int] = TH
         output_field=IntegerField(),
     )
     for days, *row in _rows(keys.expiring(now, timedelta(days=widest)), "expires_at", tightest):
-        yield Finding(Flag.EXPIRING, days, None, *row)
+        yield Finding(Flag.EXPIRING, days, None, None, *row)
+
+
+def to_rotate(keys: ApiKeyQuerySet, now: datetime, days: int = ROTATE_SOON.days) -> Iterator[Finding]:
+    """Yield the keys that should be rotated within some days, or should have been.
+
+    By organization, the oldest first.
+    """
+    overdue = When(LessThanOrEqual(F("created_at"), made_for(now, None)), then=0)
+    limit = Case(overdue, default=days, output_field=IntegerField())
+    columns = (limit, InstantText(rotation_date()), days_to_rotation(now))
+    for passed, date, left, *row in _rows(keys.to_rotate(now, timedelta(days=days)), "created_at", *columns):
+        yield Finding(Flag.ROTATE, passed, None, Due(date, left), *row)
 
 
 def _rows(keys: ApiKeyQuerySet, order: str, *columns: Combinable) -> Iterator[tuple[Any, ...]]:

@@ -27,6 +27,7 @@ from apikeys.models import (
 )
 from apikeys.models.evidence import KeyEvidence, ScopeEvidence, ScopeUse
 from apikeys.models.key import MAX_RATE, PAUSES, RATE_PERIODS, WRITTEN_REASONS, parse_networks
+from apikeys.models.organization import KEY_AGE_FAULT, MOST_KEY_AGE
 from apikeys.models.text import validate_line, validate_text
 
 EXPIRY_PRESETS: Final = {"30": "30 days", "90": "90 days", "180": "180 days", "365": "1 year"}
@@ -419,10 +420,18 @@ class EnvironmentEditForm(forms.Form):
 
 
 class OrganizationForm(forms.Form):
-    """An organization's name, and its keys' prefix."""
+    """An organization's name, its keys' prefix, and how old they may become."""
 
     name = forms.CharField(max_length=100)
     key_prefix = forms.CharField(max_length=10, help_text="New keys begin with it; keys that exist keep theirs.")
+    max_key_age = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=MOST_KEY_AGE,
+        label="Maximum key age",
+        help_text="Days after which a key should be rotated. Empty: no limit.",
+        error_messages=dict.fromkeys(("invalid", "min_value", "max_value"), KEY_AGE_FAULT),
+    )
 
 
 class PreferencesForm(forms.Form):

@@ -87,7 +87,7 @@ def _attention(asked: Asked) -> Table:
 
 def _matter_rows(asked: Asked) -> Iterator[list[object]]:
     keys = asked.organization.keys.all()
-    for matter in list(attention.matters(keys, asked.now)):
+    for matter in list(attention.matters(asked.organization, asked.now)):
         group = matter.group
         found = group.ordered(keys, asked.now).select_related("organization", "environment", "owner__user", "activity")
         for key in found.annotate(moment=F(group.moment)).iterator(chunk_size=500):

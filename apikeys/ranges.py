@@ -64,11 +64,15 @@ class TimeRange:
 
     @property
     def whole_days(self) -> tuple[datetime, datetime]:
-        """Its ends as callers, scopes and endpoints are counted: of longer spans, the nearest midnights of UTC."""
+        """Its ends as callers, scopes and endpoints are counted: of longer spans, the nearest midnights of UTC.
+
+        A span that is not over ends with the day that runs in UTC, so that what happened just now is in it.
+        """
         if not self.counts_whole_days:
             return self.since, self.until
-        since, until = ((at + _DAY / 2).astimezone(UTC).replace(hour=0) for at in (self.since, self.until))
-        return since, until
+        rounded = _DAY - _HOUR if self.until > datetime.now(UTC) else _DAY / 2
+        since, until = self.since + _DAY / 2, self.until + rounded
+        return since.astimezone(UTC).replace(hour=0), until.astimezone(UTC).replace(hour=0)
 
     @property
     def counts_whole_days(self) -> bool:

@@ -70,7 +70,8 @@ def tab_counts(listing: KeyFilter) -> dict[str, str]:
     if "expiring" in empty:
         empty.add("soon")
     # Some days' keys lie together in the order of their making, and nowhere else.
-    orders = {} if listing.form.cleaned_data.get("created") else _ORDERS
+    asked = listing.form.cleaned_data.get
+    orders = {} if asked("created") or asked("rotate") else _ORDERS
     return _count_apart(keys, listing.now, memory, empty, orders)
 
 

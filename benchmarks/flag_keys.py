@@ -32,17 +32,18 @@ from tqdm import tqdm  # noqa: E402
 
 from tests.postgresql import PostgreSQL  # noqa: E402
 
+ROTATE_SOON = 14
 FORMATS = {"table": [], "JSON": ["--json"], "CSV": ["--csv"]}
 PEOPLE = """
-INSERT INTO apikeys_user (password, email, name, is_active, date_joined)
-    SELECT '!', 'person' || n || '@example.org', 'Person ' || n, true, now() FROM generate_series(1, 200) n;
-INSERT INTO apikeys_organization (name, slug, key_prefix, created_at)
-    SELECT 'Organization ' || n, 'organization-' || n, 'ka', now() FROM generate_series(1, 20) n;
+INSERT INTO apikeys_user (password, email, name, is_active, date_joined, time_zone)
+    SELECT '!', 'person' || n || '@example.org', 'Person ' || n, true, now(), '' FROM generate_series(1, 200) n;
+INSERT INTO apikeys_organization (name, slug, key_prefix, max_key_age, created_at)
+    SELECT 'Organization ' || n, 'organization-' || n, 'ka', %(max_age)s, now() FROM generate_series(1, 20) n;
 INSERT INTO apikeys_environment (organization_id, code, name, kind)
     SELECT o.id, e.code, e.name, e.name FROM apikeys_organization o,
     (VALUES ('prod', 'production'), ('stag', 'staging'), ('dev', 'development')) e(code, name);
 INSERT INTO apikeys_member (organization_id, user_id, role, joined_at)
-    SELECT o.id, u.id, 'operator', now() FROM apikeys_organization o JOIN apikeys_user u ON u.id % 20 = o.id % 20;
+    SELECT o.id, u.id, 'operator', now() FROM apikeys_organization o JOIN apikeys_user u ON u.id %% 20 = o.id %% 20;
 """
 KEYS = """
 INSERT INTO apikeys_apikey (organization_id, environment_id, name, purpose, owner_id, owner_contact, networks,
@@ -78,7 +79,7 @@ RHYTHMS = """
 INSERT INTO apikeys_keyrhythm (key_id, first_hour, last_hour, longest_gap, second_gap, usual_gap, gaps, computed_at)
 SELECT key_id, first_used_at, last_used_at, gap, gap, gap, 100, now() FROM (
     SELECT *, 3600 * CASE WHEN key_id %% 20 = 0 THEN 8000 ELSE 1 + floor(64 * random()) END AS gap
-    FROM apikeys_keyactivity
+    FROM apikeys_keyactivity WHERE first_used_at IS NOT NULL
 ) used
 """
 EXEMPTIONS = """
@@ -101,10 +102,11 @@ def prepare(server: PostgreSQL, options: argparse.Namespace) -> None:
     django.setup()
     call_command("migrate", verbosity=0)
     share = {"keys": options.keys, "expiring": options.expiring / 100, "unused": options.unused / 100}
+    # Keys are 100 to 1,000 days old.
+    share["max_age"] = 1000 + ROTATE_SOON - round(9 * options.rotate)
     with server.connect("benchmark") as connection:
         connection.execute("SELECT setseed(0.5)")
-        connection.execute(PEOPLE)
-        for statement in (KEYS, ACTIVITY, RHYTHMS, EXEMPTIONS):
+        for statement in (PEOPLE, KEYS, ACTIVITY, RHYTHMS, EXEMPTIONS):
             psycopg.ClientCursor(connection).execute(statement, share)
         connection.execute("VACUUM ANALYZE")
 
@@ -118,12 +120,13 @@ def statements() -> list[str]:
     now = timezone.now()
     columns = ["organization__slug", "public_id", "prefix", "environment__code", "name", "owner__user__email"]
     columns += ["owner_contact", "created_at", "activity__last_used_at", "expires_at"]
-    columns += ["rhythm__usual_gap", "exemption__until"]
+    columns += ["rhythm__usual_gap", "exemption__until", "organization__max_key_age"]
     found = []
     with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
         for keys, order in (
             (ApiKey.objects.unused(now), "quiet_since"),
             (ApiKey.objects.expiring(now, timedelta(days=60)), "expires_at"),
+            (ApiKey.objects.to_rotate(now, timedelta(days=ROTATE_SOON)), "created_at"),
         ):
             rows = keys.order_by("organization_id", order, "pk").values_list(*columns)
             found.append(psycopg.ClientCursor(connection).mogrify(*rows.query.sql_with_params()))
@@ -209,6 +212,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--unused", type=float, default=20, help="Percent of keys that are unused.")
     parser.add_argument("--expiring", type=float, default=5, help="Percent of keys that are near their end.")
+    parser.add_argument("--rotate", type=float, default=5, help="Percent of keys that should be rotated.")
     options = parser.parse_args()
     server = PostgreSQL()
     try:

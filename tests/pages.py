@@ -124,6 +124,12 @@ def _copy(key):
     return ApiKey(**{name: getattr(key, name) for name in fields})
 
 
+def age_limit(organization, days):
+    """Let an organization's keys become so old."""
+    organization.max_key_age = days
+    organization.save(update_fields=["max_key_age"])
+
+
 def soon(days=30):
     return timezone.now() + timedelta(days=days)
 

@@ -70,19 +70,8 @@ MODELS = [
     "counting_sql",
     "job",
 ]
-MODELS += [
-    "rotation",
-    "exemption",
-    "key",
-    "silence",
-    "catalogue",
-    "organization",
-    "user",
-    "audit",
-    "recording",
-    "extremes",
-    "text",
-]
+MODELS += ["rotation", "exemption", "key", "key_age", "silence", "catalogue", "organization", "user", "audit"]
+MODELS += ["recording", "extremes", "text"]
 
 
 def imports_of(path):

@@ -14,7 +14,7 @@ from apikeys.models.extremes import floor_minute
 from apikeys.models.key import EXPIRING_WITHIN
 from apikeys.paging import take_page
 from tests.factories import make_key, make_old_key, make_rhythm
-from tests.pages import make_keys
+from tests.pages import age_limit, make_keys
 
 pytestmark = pytest.mark.django_db
 SECOND = timedelta(seconds=1)
@@ -121,6 +121,30 @@ def test_a_last_use_is_found_up_to_its_border_which_is_a_whole_minute(organizati
     used_at = floor_minute(listing.now) - ago
     KeyActivity.objects.filter(key=make_key(organization).key).update(last_used_at=used_at)
     assert listing.qs.exists() == found
+
+
+@pytest.mark.parametrize(
+    ("query", "left", "found"),
+    [
+        ("rotate=due", timedelta(), True),
+        ("rotate=due", SECOND, False),
+        ("rotate=soon", timedelta(), False),
+        ("rotate=soon", SECOND, True),
+        ("rotate=soon", 14 * DAY, True),
+        ("rotate=soon", 14 * DAY + SECOND, False),
+        ("rotate=30", timedelta(), False),
+        ("rotate=30", 30 * DAY, True),
+        ("rotate=30", 30 * DAY + SECOND, False),
+    ],
+)
+def test_a_rotation_is_found_up_to_its_border(organization, viewing, query, left, found):
+    organization = viewing.member.organization
+    age_limit(organization, 60)
+    listing = filtered(viewing, organization, query)
+    key = make_old_key(organization, timedelta())
+    listing.now = key.created_at + 60 * DAY - left
+    assert listing.is_valid()
+    assert (key in listing.qs) == found
 
 
 @pytest.mark.parametrize("after_use", [timedelta(seconds=1), 5 * DAY])

@@ -10,7 +10,7 @@ from apikeys.models import Organization, Role, Scope
 from benchmarks.grown.lists import cases
 from benchmarks.grown.trigrams import index_at_the_end
 from tests.factories import make_environment, make_key, make_member, make_organization, make_user
-from tests.pages import make_keys, url
+from tests.pages import age_limit, make_keys, url
 
 pytestmark = pytest.mark.django_db
 DATA = Path(__file__).parent.parent / "benchmarks" / "grown" / "data.sql"
@@ -34,6 +34,7 @@ def grown(db):
     """An organization with many keys, on PostgreSQL with the statistics that its planner decides by."""
     if connection.vendor == "sqlite":
         made = make_organization("grown", admin=make_user("person1@example.org"))
+        age_limit(made, 1000)
         for code in ("eu", "lab"):
             make_environment(made, code, name=code)
         for scope in ("orders:read", "reports:delete"):

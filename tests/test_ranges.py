@@ -135,3 +135,16 @@ def test_a_day_some_months_before(day, months, before):
 )
 def test_only_a_span_that_was_measured_as_a_whole_is_compared_with(span, recorded, known):
     assert span.knows_before(recorded) == known
+
+
+@given(
+    hours=st.integers(min_value=0, max_value=3 * 366 * 24),
+    zone=st.sampled_from(zone_names()).map(ZoneInfo),
+    name=st.sampled_from(sorted(RANGES)),
+)
+def test_what_happens_now_is_within_the_whole_days_of_a_span_that_runs(hours, zone, name):
+    now = datetime.now(UTC) + timedelta(hours=hours)
+    span = TimeRange.usual(name, now, zone)
+    since, until = span.whole_days
+    assert since < now < until
+    assert timedelta() <= until - span.until < timedelta(days=1)

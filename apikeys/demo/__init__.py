@@ -79,7 +79,7 @@ def _runs(now: datetime) -> Iterator[JobRun]:
     """Yield the newest run of each scheduled command, as if a scheduler had been at work until now."""
     for job, minutes, done in (
         ("prune_usage", 500, "Removed the requests of 1 day."),
-        ("flag_keys", 380, "Found keys that are unused or near their end."),
+        ("flag_keys", 380, "Found keys that are unused, near their end or to be rotated."),
         ("roll_up_usage", 1, "Rolled up usage."),
         ("check_recording", 3, "Recording works."),
     ):

@@ -31,6 +31,7 @@ class House:
     roles: dict[str, Role]
     scopes: dict[str, str]
     environments: dict[str, str]
+    max_key_age: int | None = None
 
 
 _FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
@@ -81,6 +82,7 @@ NORTHWIND: Final = House(
         "shipments:write": "Create shipments and print labels.",
     },
     {"sand": "partner sandbox"},
+    730,
 )
 HALDEN: Final = House(
     "halden",

@@ -65,13 +65,26 @@ class History:
     def _found(self) -> Organization:
         at = self.working_hours(self.house.age_days)
         organization = Organization(
-            name=self.house.name, slug=self.house.slug, key_prefix=self.house.key_prefix, created_at=at
+            name=self.house.name,
+            slug=self.house.slug,
+            key_prefix=self.house.key_prefix,
+            max_key_age=self.house.max_key_age,
+            created_at=at,
         )
         organization.full_clean()
         organization.save()
         self.organization = organization
         self._enter(AuditAction.ORGANIZATION_CREATE, at, None, target=organization.name)
+        if organization.max_key_age:
+            self._limit_age(organization.max_key_age)
         return organization
+
+    def _limit_age(self, days: int) -> None:
+        """Tell that keys may become only so old, which an admin said some weeks ago."""
+        at = (self.now - timedelta(days=24)).replace(hour=9, minute=12, second=40)
+        changes = difference({"max_key_age": None}, {"max_key_age": days})
+        admin = next(iter(self.house.roles))
+        self._enter(AuditAction.ORGANIZATION_EDIT, at, admin, target=self.organization.name, changes=changes)
 
     def _environments(self) -> Iterator[Environment]:
         for code, name in (USUAL_ENVIRONMENTS | self.house.environments).items():

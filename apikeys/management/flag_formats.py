@@ -15,13 +15,13 @@ from json.encoder import encode_basestring_ascii
 from typing import Final
 
 from apikeys.csv_export import defuse
-from apikeys.flagging import Finding, Flag, Quiet
+from apikeys.flagging import Due, Finding, Flag, Quiet
 from apikeys.key_secret import fingerprint
 from apikeys.models.silence import UNUSED
 
 _CSV_HEADER: Final = (
     "flag,days,kind,silent_days,usual_gap_hours,exempt_until,"
-    "organization,id,fingerprint,name,environment,owner,created_at,last_used_at,expires_at\r\n"
+    "organization,id,fingerprint,name,environment,owner,created_at,last_used_at,expires_at,rotate_by,days_left\r\n"
 )
 _QUOTED = re.compile('[",\r\n]')
 # A column cannot know what is yet to come, so that it has a width of its own; longer values are cut.
@@ -32,10 +32,20 @@ _COLUMNS: Final = "  ".join(
         *("LAST USED".ljust(_DAY), "EXPIRES"),
     ]
 )
-_MORE_COLUMNS: Final = {Flag.UNUSED: "     KIND        SILENT  USUAL GAP", Flag.EXPIRING: ""}
+_MORE_COLUMNS: Final = {
+    Flag.UNUSED: "     KIND        SILENT  USUAL GAP",
+    Flag.EXPIRING: "",
+    Flag.ROTATE: "     ROTATE BY",
+}
+_TITLES: Final = {
+    Flag.UNUSED: "Unused for more than",
+    Flag.EXPIRING: "Expiring within",
+    Flag.ROTATE: "To be rotated by now or within",
+}
 # Shorter gaps are told in hours.
 _DAYS_FROM: Final = 72
 _NOT_QUIET: Final = '"kind": null, "silent_days": null, "usual_gap_hours": null, "exempt_until": null, '
+_NOT_DUE: Final = '"rotate_by": null, "days_left": null'
 _KINDS: Final = {kind.value: kind.label.ljust(10) for kind in UNUSED}
 _NEVER: Final = "never".ljust(_DAY)
 # Latin, Greek and Cyrillic letters, which take one column each.
@@ -61,8 +71,8 @@ def _json_lines(findings: Sequence[Finding]) -> str:
             f'"fingerprint": "{fingerprint(prefix, code, public_id)}", "name": {quote(name)}, '
             f'"environment": "{code}", "owner": {quote(owner)}, "created_at": "{made}", '
             f'"last_used_at": {f'"{used}"' if used else "null"}, '
-            f'"expires_at": {f'"{end}"' if end else "null"}}}\n'
-            for flag, days, quiet, slug, public_id, prefix, code, name, owner, made, used, end in findings
+            f'"expires_at": {f'"{end}"' if end else "null"}, {_due_json(due) if due else _NOT_DUE}}}\n'
+            for flag, days, quiet, due, slug, public_id, prefix, code, name, owner, made, used, end in findings
         ]
     )
 
@@ -75,14 +85,18 @@ def _quiet_json(quiet: Quiet) -> str:
     )
 
 
+def _due_json(due: Due) -> str:
+    return f'"rotate_by": "{due.rotate_by}", "days_left": {due.days_left}'
+
+
 def _csv_lines(findings: Sequence[Finding]) -> str:
     # By hand as well, at half of csv.writer's time.
     return "".join(
         [
             f"{flag.value},{days},{_quiet_cells(quiet) if quiet else ',,,'},{slug},{public_id},"
             f"{fingerprint(prefix, code, public_id)},{_cell(name)},{code},{_cell(owner)},{made},{used or ''},"
-            f"{end or ''}\r\n"
-            for flag, days, quiet, slug, public_id, prefix, code, name, owner, made, used, end in findings
+            f"{end or ''},{f'{due.rotate_by},{due.days_left}' if due else ','}\r\n"
+            for flag, days, quiet, due, slug, public_id, prefix, code, name, owner, made, used, end in findings
         ]
     )
 
@@ -103,8 +117,8 @@ def _table_lines(findings: Sequence[Finding]) -> str:
         [
             f"{fit(slug, _ORGANIZATION)}  {fit(fingerprint(prefix, code, public_id), _KEY)}  {fit(name, _NAME)}  "
             f"{fit(owner, _OWNER)}  {used[:10] if used else _NEVER}  {end[:10] if end else _NEVER}  "
-            f"{_quiet_columns(quiet) if quiet else f'within {_days(days)}'}\n"
-            for _, days, quiet, slug, public_id, prefix, code, name, owner, _, used, end in findings
+            f"{_quiet_columns(quiet) if quiet else _due_columns(days, due) if due else f'within {_days(days)}'}\n"
+            for _, days, quiet, due, slug, public_id, prefix, code, name, owner, _, used, end in findings
         ]
     )
 
@@ -115,13 +129,17 @@ def _quiet_columns(quiet: Quiet) -> str:
     return f"{told}  exempt until {exempt[:10]}" if exempt else told.rstrip()
 
 
+def _due_columns(days: int, due: Due) -> str:
+    left = f"{due.days_left} d left" if days else f"overdue {-due.days_left} d"
+    return f"{due.rotate_by[:10]}  {left}"
+
+
 def _gap(hours: int) -> str:
     return f"{hours} h" if hours < _DAYS_FROM else f"{hours // 24} d"
 
 
 def _table_heading(flag: Flag, days: int) -> str:
-    title = f"Unused for more than {_days(days)}" if flag is Flag.UNUSED else f"Expiring within {_days(days)}"
-    return f"\n{title}\n{_COLUMNS}{_MORE_COLUMNS[flag]}\n"
+    return f"\n{_TITLES[flag]} {_days(days)}\n{_COLUMNS}{_MORE_COLUMNS[flag]}\n"
 
 
 def _no_heading(_flag: Flag, _days: int) -> str:

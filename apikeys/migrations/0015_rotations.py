@@ -10,7 +10,7 @@ import apikeys.models.text
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("apikeys", "0013_pauses_that_end"),
+        ("apikeys", "0014_maximum_key_age"),
     ]
 
     operations = [

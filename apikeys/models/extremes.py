@@ -5,7 +5,7 @@ The end of time is written into the SQL and is no parameter: SQLite knows an ind
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from django.db import models
@@ -67,6 +67,11 @@ class EpochSeconds(Func):
         """Return the SQL of SQLite, which would round the fraction of a second."""
         template = "CAST(strftime('%%%%s', substr(%(expressions)s, 1, 19)) AS INTEGER)"
         return self.as_sql(compiler, connection, template=template)
+
+
+def epoch_seconds(at: datetime) -> int:
+    """Return the whole seconds from 1970 to an instant; EpochSeconds says the same in SQL."""
+    return (at - EPOCH) // timedelta(seconds=1)
 
 
 def floor_minute(at: datetime) -> datetime:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Self
 
+from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -25,6 +26,7 @@ from apikeys.key_secret import KeySecret
 from apikeys.models.audit import Actor, AuditAction, AuditEntry, difference
 from apikeys.models.catalogue import Environment, Scope
 from apikeys.models.extremes import MinuteOrEarliest, OrLatest
+from apikeys.models.key_age import ROTATE_SOON, made_for, rotate_by
 from apikeys.models.organization import SYSTEM_SLUG, Member, Organization
 from apikeys.models.recording import UsageWatermark
 from apikeys.models.silence import (
@@ -284,6 +286,28 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         now = now or timezone.now()
         end = OrLatest("expires_at")
         return self.usable(now).filter(GreaterThan(end, now), LessThanOrEqual(end, now + within))
+
+    def to_rotate(
+        self, now: datetime | None = None, within: timedelta = timedelta(), *, organization: Organization | None = None
+    ) -> Self:
+        """Return the usable keys that should be rotated by now, or within a span; ApiKey.is_to_rotate says so of one.
+
+        ``organization`` is that of all the keys, where they are of one: its maximum age then needs no join, and an
+        index finds them.
+        """
+        now = now or timezone.now()
+        old = LessThanOrEqual(models.F("created_at"), made_for(now + within, organization))
+        # What is being rotated needs no reminder.
+        rotations = apps.get_model("apikeys", "Rotation").objects.open().filter(old_key=models.OuterRef("pk"))
+        return self.usable(now).filter(old, ~models.Exists(rotations))
+
+    def to_rotate_soon(
+        self, now: datetime | None = None, within: timedelta = ROTATE_SOON, *, organization: Organization | None = None
+    ) -> Self:
+        """Return those of them whose time is still to come."""
+        now = now or timezone.now()
+        to_rotate = self.to_rotate(now, within, organization=organization)
+        return to_rotate.filter(GreaterThan(models.F("created_at"), made_for(now, organization)))
 
     def with_silence(self, *kinds: Silence, now: datetime | None = None, days: int | None = None) -> Self:
         """Return the usable keys whose silence is of one of some kinds, with ``quiet_since``: since when.
@@ -548,6 +572,26 @@ class ApiKey(models.Model):
         return self.is_usable and self.expires_at is not None and self.expires_at <= timezone.now() + EXPIRING_WITHIN
 
     @property
+    def rotate_by(self) -> datetime | None:
+        """By when the key should be rotated, None where its organization has no maximum age."""
+        return rotate_by(self.created_at, self.organization.max_key_age)
+
+    def is_to_rotate(self, within: timedelta = timedelta()) -> bool:
+        """Whether the key is usable and should be rotated by now, or within a span; ApiKeyQuerySet.to_rotate in SQL."""
+        is_old = self.is_usable and self.rotate_by is not None and self.rotate_by <= timezone.now() + within
+        return is_old and not self.rotates_away
+
+    @property
+    def is_rotation_due(self) -> bool:
+        """Whether the key should have been rotated by now."""
+        return self.is_to_rotate()
+
+    @property
+    def is_rotation_soon(self) -> bool:
+        """Whether the key should be rotated soon, and that is still to come; ApiKeyQuerySet.to_rotate_soon in SQL."""
+        return self.is_to_rotate(ROTATE_SOON) and not self.is_rotation_due
+
+    @property
     def is_unused(self) -> bool:
         """Whether nobody uses the key and nobody said that it may be silent; ApiKeyQuerySet.unused says so in SQL."""
         return self.silence is not None and self.silence.is_unused and self.exemption_now is None
@@ -629,7 +673,8 @@ class ApiKey(models.Model):
     @property
     def rotates_away(self) -> bool:
         """Whether it is the old key of an open rotation, whose deadline is then its expiry."""
-        rotation = self.open_rotation
+        # The list reads the rotations of all its keys at once.
+        rotation: Rotation | None = self.__dict__["rotation"] if "rotation" in self.__dict__ else self.open_rotation  # noqa: SIM401
         return rotation is not None and rotation.old_key_id == self.pk
 
     @property

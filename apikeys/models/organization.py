@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.validators import RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models, transaction
 from django.utils import timezone
 
@@ -14,6 +14,9 @@ from apikeys.models.audit import Actor, AuditAction, AuditEntry, difference
 from apikeys.models.text import validate_line, validate_prefix
 from apikeys.models.user import User
 
+# The longest maximum age of keys, in days.
+MOST_KEY_AGE = 3650
+KEY_AGE_FAULT = f"Between 1 and {MOST_KEY_AGE:,} days, or empty for no limit."
 # The organization of the self-check's key: it has no members, and people never see it.
 SYSTEM_SLUG = "keyadmin-self-check"
 # First parts of paths that are ours; tests/test_urls.py holds this against the URLconf.
@@ -126,6 +129,12 @@ class Organization(models.Model):
         ],
     )
     key_prefix = models.CharField(max_length=10, default="ka", validators=[validate_prefix])
+    # Days after which a key should be rotated.
+    max_key_age = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1, KEY_AGE_FAULT), MaxValueValidator(MOST_KEY_AGE, KEY_AGE_FAULT)],
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     objects: ClassVar = OrganizationQuerySet.as_manager()
@@ -141,17 +150,20 @@ class Organization(models.Model):
         """The letter in the switcher's square."""
         return self.name[:1].upper()
 
-    def edit(self, *, name: str, key_prefix: str, by: Actor) -> None:
-        """Change the name, and the prefix that new keys begin with."""
+    def facts(self) -> dict[str, object]:
+        """Return what edit() may change, as an audit entry compares it."""
+        return {"name": self.name, "key_prefix": self.key_prefix, "max_key_age": self.max_key_age}
+
+    def edit(self, *, name: str, key_prefix: str, max_key_age: int | None, by: Actor) -> None:
+        """Change the name, the prefix that new keys begin with, and the days after which a key should be rotated."""
         with transaction.atomic():
-            current = Organization.objects.select_for_update().get(pk=self.pk)
-            before = {"name": current.name, "key_prefix": current.key_prefix}
-            self.name, self.key_prefix = name.strip(), key_prefix.strip()
+            before = Organization.objects.select_for_update().get(pk=self.pk).facts()
+            self.name, self.key_prefix, self.max_key_age = name.strip(), key_prefix.strip(), max_key_age
             self.full_clean()
-            changes = difference(before, {"name": self.name, "key_prefix": self.key_prefix})
+            changes = difference(before, self.facts())
             if not changes:
                 return
-            self.save(update_fields=["name", "key_prefix"])
+            self.save(update_fields=["name", "key_prefix", "max_key_age"])
             AuditEntry.objects.record(
                 AuditAction.ORGANIZATION_EDIT, by=by, organization=self, target=self.name, changes=changes
             )

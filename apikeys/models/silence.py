@@ -20,7 +20,7 @@ from django.db.models.functions import Coalesce, Greatest
 from django.db.models.lookups import GreaterThan, LessThan, LessThanOrEqual
 from django.utils import timezone
 
-from apikeys.models.extremes import EARLIEST, EPOCH, EpochSeconds, floor_minute
+from apikeys.models.extremes import EARLIEST, EPOCH, EpochSeconds, epoch_seconds, floor_minute
 from apikeys.models.recording import UsageWatermark
 
 DAY: Final = timedelta(days=1)
@@ -59,7 +59,7 @@ def silence_at(
     if max(since, created_at) >= border:
         return None
     slack, whole = SLACK
-    if usual_gap and (_whole_seconds(now) - _whole_seconds(since)) * whole <= usual_gap // _SECOND * slack:
+    if usual_gap and (epoch_seconds(now) - epoch_seconds(since)) * whole <= usual_gap // _SECOND * slack:
         return Silence.SEASONAL
     if last_used_at:
         return Silence.DORMANT
@@ -136,7 +136,7 @@ def _explained(now: datetime) -> Q:
 def _silence_and_explained(now: datetime) -> tuple[Combinable, Combinable]:
     """Return how long a key is silent, and how long its rhythm explains, as expressions in the same unit."""
     slack, whole = SLACK
-    silence = (Value(_whole_seconds(now)) - EpochSeconds(quiet_since())) * Value(whole)
+    silence = (Value(epoch_seconds(now)) - EpochSeconds(quiet_since())) * Value(whole)
     return silence, Coalesce("rhythm__usual_gap", 0) * Value(slack)
 
 
@@ -166,7 +166,7 @@ def unused_kind() -> Combinable:
 
 def silent_days(now: datetime) -> Combinable:
     """Return the whole days for which a key has been silent, as an expression on keys."""
-    return (Value(_whole_seconds(now)) - EpochSeconds(quiet_since())) / Value(DAY // _SECOND)
+    return (Value(epoch_seconds(now)) - EpochSeconds(quiet_since())) / Value(DAY // _SECOND)
 
 
 def quiet_since() -> Combinable:
@@ -184,10 +184,6 @@ def explained_by(usual_gap: timedelta) -> timedelta:
     """Return how long a silence the longest usual gap explains."""
     slack, whole = SLACK
     return usual_gap * slack / whole
-
-
-def _whole_seconds(at: datetime) -> int:
-    return (at - EPOCH) // _SECOND
 
 
 @dataclass(frozen=True, slots=True)

@@ -285,6 +285,19 @@ def silence_label(key: ApiKey) -> SafeString:
 
 
 @register.simple_tag
+def rotation_label(key: ApiKey) -> SafeString:
+    """Say by when a key should be rotated, where that is soon or past."""
+    if key.is_rotation_due:
+        since = day(key.rotate_by)
+        return format_html(
+            '<small class="line rotation warn-text">{}rotate since {}</small>', icon("clock-alert", 12), since
+        )
+    if key.is_rotation_soon:
+        return format_html('<small class="line rotation">rotate by {}</small>', day(key.rotate_by))
+    return mark_safe("")
+
+
+@register.simple_tag
 def outcome_badge(outcome: str) -> SafeString:
     """Show the outcome of a request with icon, word and colour."""
     kind, image = BADGES.get(str(outcome), ("mute", "circle-dashed"))

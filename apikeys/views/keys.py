@@ -56,7 +56,7 @@ EXPORT_HEADER = (
         "revoked_by",
         "reason",
     ),
-    *("silence", "may_be_silent_until", "paused_until"),
+    *("silence", "may_be_silent_until", "paused_until", "rotate_by"),
 )
 
 
@@ -220,6 +220,7 @@ def _export_rows(keys: Iterator[ApiKey]) -> Iterator[list[object]]:
             *(instants[2], key.revoked_by_label, key.get_revoked_reason_display()),
             *(silence.kind.value if (silence := key.silence) else None, _instant(exempt.until if exempt else None)),
             _instant(key.paused_until if key.status is Status.PAUSED else None),
+            _instant(key.rotate_by if key.is_usable else None),
         ]
 
 

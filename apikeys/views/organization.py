@@ -18,10 +18,9 @@ from apikeys.views.pages import form_status, go_to, page, posted
 @require_http_methods(["GET", "HEAD", "POST"])
 @role_required(Role.ADMIN)
 def organization_edit(request: MemberRequest) -> HttpResponse:
-    """Change the organization's name and key prefix; list its environments."""
+    """Change the organization's name, key prefix and maximum key age; list its environments."""
     organization = request.member.organization
-    initial = {"name": organization.name, "key_prefix": organization.key_prefix}
-    form = OrganizationForm(posted(request), initial=initial)
+    form = OrganizationForm(posted(request), initial=organization.facts())
     if form.is_valid():
         try:
             organization.edit(by=actor(request), **form.cleaned_data)

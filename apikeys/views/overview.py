@@ -33,7 +33,7 @@ def overview(request: MemberRequest) -> HttpResponse:
         context: dict[str, Any] = {"first_steps": _first_steps(organization)}
     else:
         context = {
-            "matters": list(attention.matters(organization.keys.all(), now)),
+            "matters": list(attention.matters(organization, now)),
             "statuses": keys_by_status(organization, now),
             "ages": keys_by_age(organization, now, [Status.ACTIVE]),
             "recording": JobRun.objects.recording(now),

@@ -8,8 +8,8 @@ INSERT INTO apikeys_user (password, email, name, is_active, date_joined, time_zo
         || (ARRAY['Archer','Bianchi','Costa','Dubois','Eriksen','Fischer'])[1 + n / 10 %% 6],
         n %% 20 > 0, now() - interval '3 years', ''
     FROM generate_series(1, 60) n;
-INSERT INTO apikeys_organization (name, slug, key_prefix, created_at)
-    VALUES ('Grown', 'grown', 'ka', now() - interval '3 years');
+INSERT INTO apikeys_organization (name, slug, key_prefix, max_key_age, created_at)
+    VALUES ('Grown', 'grown', 'ka', 1000, now() - interval '3 years');
 INSERT INTO apikeys_environment (organization_id, code, name, kind)
     SELECT o.id, e.code, e.name, e.kind FROM apikeys_organization o, (VALUES
         ('prod', 'production', 'production'), ('stag', 'staging', 'staging'), ('dev', 'development', 'development'),

@@ -115,6 +115,11 @@ def _filters() -> Iterator[Case]:
         ("exempt", "x.until > now()"),
     ):
         yield Case(group, f"silence={kind}", f"silence={kind}", f"{USABLE} AND {condition}")
+    # Keys may become 1,000 days old.
+    old = "k.created_at <= now() - interval '1000 days'"
+    yield Case(group, "rotate=due", "rotate=due", f"{USABLE} AND {old}")
+    soon = f"k.created_at <= now() - interval '986 days' AND NOT {old}"
+    yield Case(group, "rotate=soon", "rotate=soon", f"{USABLE} AND {soon}")
     for days in (1, 30):
         refused = f"{USABLE} AND a.last_refused_at >= now() - interval '{days} days'"
         yield Case(group, f"refused={days}", f"refused={days}", refused)

@@ -33,6 +33,7 @@ import apikeys.models.counting_sql as sql  # noqa: E402
 from apikeys import retention  # noqa: E402
 from apikeys.models import ApiKey, Member, UsageHour, User  # noqa: E402
 from apikeys.models.counting import RANKED_DAYS  # noqa: E402
+from apikeys.models.key_age import ROTATE_SOON  # noqa: E402
 
 SLUG: Final = "grown"
 ADMIN: Final = "person1@example.org"
@@ -73,10 +74,11 @@ class Opener:
         now = timezone.now()
         columns = ["organization__slug", "public_id", "prefix", "environment__code", "name", "owner__user__email"]
         columns += ["owner_contact", "created_at", "activity__last_used_at", "expires_at"]
-        columns += ["rhythm__usual_gap", "exemption__until"]
+        columns += ["rhythm__usual_gap", "exemption__until", "organization__max_key_age"]
         chosen = (
             (ApiKey.objects.unused(now), "quiet_since"),
             (ApiKey.objects.expiring(now, timedelta(days=60)), "expires_at"),
+            (ApiKey.objects.to_rotate(now, ROTATE_SOON), "created_at"),
         )
         with connection.cursor() as cursor:
             return [

@@ -20,6 +20,7 @@ from tests.factories import (
     make_organization,
     make_rhythm,
 )
+from tests.pages import age_limit
 
 pytestmark = pytest.mark.django_db
 DAY = timedelta(days=1)
@@ -56,7 +57,8 @@ def test_it_lists_unused_keys_and_ones_near_their_end(cast):
         "ends in 0.5": 1, "ends in 3": 7, "ends in 20": 30, "ends in 59": 60, "unused and ending": 7,
     }  # fmt: skip
     # make_old_key leaves a young twin, which ends as well.
-    assert ran.err == "4 unused for more than 90 days, 6 expiring within 60 days, in all organizations.\n"
+    counts = "4 unused for more than 90 days, 6 expiring within 60 days, 0 to rotate within 14 days"
+    assert ran.err == f"{counts}, in all organizations.\n"
 
 
 @pytest.fixture
@@ -85,7 +87,7 @@ def test_silence_is_told_apart(quiet):
         "no standby any more": ("never_used", 90, None),
     }
     assert ran.err.splitlines() == [
-        "4 unused for more than 90 days, 0 expiring within 60 days, in all organizations.",
+        "4 unused for more than 90 days, 0 expiring within 60 days, 0 to rotate within 14 days, in all organizations.",
         "Silent, but not flagged: 1 seasonal, 1 exempt.",
     ]
 
@@ -149,6 +151,8 @@ def test_a_line_has_what_a_program_needs(cast):
         "created_at": f"{key.created_at:%Y-%m-%dT%H:%M:%SZ}",
         "last_used_at": f"{key.activity.last_used_at:%Y-%m-%dT%H:%M:%SZ}",
         "expires_at": None,
+        "rotate_by": None,
+        "days_left": None,
     }
 
 
@@ -181,7 +185,7 @@ def test_an_organization_that_does_not_exist_is_an_error(cast):
     assert "--organization: there is no organization 'nowhere'." in ran.err
 
 
-@pytest.mark.parametrize("option", ["--unused-days", "--within"])
+@pytest.mark.parametrize("option", ["--unused-days", "--within", "--rotate-within"])
 @pytest.mark.parametrize("value", ["0", "-1", "3651", "x", "1.5", ""])
 def test_days_out_of_range_are_wrong_usage(option, value):
     ran = run("flag_keys", f"{option}={value}")
@@ -193,7 +197,8 @@ def test_nothing_flagged_exits_with_0(organization):
     make_key(organization)
     ran = run("flag_keys")
     assert (ran.status, ran.out) == (0, "")
-    assert ran.err == "0 unused for more than 90 days, 0 expiring within 60 days, in all organizations.\n"
+    counts = "0 unused for more than 90 days, 0 expiring within 60 days, 0 to rotate within 14 days"
+    assert ran.err == f"{counts}, in all organizations.\n"
 
 
 def test_a_scheduler_can_ask_for_0(cast):
@@ -242,7 +247,7 @@ def test_csv_is_complete_and_runs_nothing_in_a_spreadsheet(organization):
     assert header[6:10] == ["organization", "id", "fingerprint", "name"]
     assert {first[9], second[9]} == {'\'=cmd|"/c calc"!A1, "x"', "'+1"}
     assert first[:7] == ["expiring", "7", "", "", "", "", "acme"]
-    assert first[-1] == f"{soon:%Y-%m-%dT%H:%M:%SZ}"
+    assert first[-3:] == [f"{soon:%Y-%m-%dT%H:%M:%SZ}", "", ""]
 
 
 def test_json_survives_any_name(organization):
@@ -257,6 +262,7 @@ def test_json_and_csv_exclude_each_other():
 
 @pytest.mark.parametrize("keys", [1, 30])
 def test_the_queries_do_not_grow_with_the_keys(organization, keys):
+    age_limit(organization, 90)
     for _ in range(keys):
         make_old_key(organization, LONG, expires_at=timezone.now() + timedelta(days=5))
     with CaptureQueriesContext(
@@ -265,4 +271,85 @@ def test_the_queries_do_not_grow_with_the_keys(organization, keys):
         assert run("flag_keys", "--json").err.startswith(f"{keys} unused")
     statements = [query["sql"] for query in queries if "SELECT" in query["sql"]]
     # One is of the run itself. Server-side cursors of PostgreSQL are not captured.
-    assert len(statements) <= 4
+    assert len(statements) <= 5
+
+
+# Keys to rotate
+
+
+@pytest.fixture
+def aged(organization):
+    """Make a key of every age, and two organizations with another maximum and with none."""
+    age_limit(organization, 60)
+    for days in (30, 45, 47, 59, 61, 75):
+        make_old_key(organization, timedelta(days=days, hours=1), name=f"{days} days old")
+    make_old_key(organization, 80 * DAY, name="revoked").revoke(reason=RevocationReason.UNUSED, by=make_actor())
+    make_old_key(organization, 80 * DAY, name="expired", expires_at=timezone.now() + DAY)
+    ApiKey.objects.filter(name="expired").update(expires_at=timezone.now() - DAY)
+    lax, free = make_organization("lax"), make_organization("free")
+    age_limit(lax, 80)
+    for other in (lax, free):
+        make_old_key(other, 70 * DAY + DAY / 2, name=f"70 days old, {other.slug}")
+    return organization
+
+
+def test_keys_to_rotate_are_told_with_their_days_overdue_or_left_the_oldest_first(aged):
+    ran = run("flag_keys", "--json")
+    assert ran.status == 3
+    told = [(line["name"], line["days"], line["days_left"]) for line in ran.json_lines if line["flag"] == "rotate"]
+    assert told == [
+        ("75 days old", 0, -15),
+        ("61 days old", 0, -1),
+        ("59 days old", 14, 0),
+        ("47 days old", 14, 12),
+        ("70 days old, lax", 14, 9),
+    ]
+    key = ApiKey.objects.to_rotate().get(name="75 days old")
+    assert ran.json_lines[0]["rotate_by"] == f"{key.rotate_by:%Y-%m-%dT%H:%M:%SZ}"
+    assert {line["kind"] for line in ran.json_lines} == {None}
+    assert ran.err == (
+        "0 unused for more than 90 days, 0 expiring within 60 days, 5 to rotate within 14 days, in all organizations.\n"
+    )
+
+
+def test_how_soon_can_be_chosen(aged):
+    assert names(run("flag_keys", "--json", "--rotate-within", "1"), "rotate") == {
+        "75 days old", "61 days old", "59 days old",
+    }  # fmt: skip
+    assert names(run("flag_keys", "--json", "--rotate-within", "15"), "rotate") >= {"45 days old"}
+    assert run("flag_keys", "--rotate-within", "1").err.startswith(
+        "0 unused for more than 90 days, 0 expiring within 60 days, 3 to rotate within 1 days"
+    )
+
+
+def test_those_to_rotate_are_the_ones_of_the_list(aged):
+    flagged = names(run("flag_keys", "--json", "--organization", "acme"), "rotate")
+    keys = aged.keys.all()
+    due, soon = keys.to_rotate(organization=aged), keys.to_rotate_soon(organization=aged)
+    assert flagged == {key.name for key in [*due, *soon]}
+
+
+def test_the_table_of_keys_to_rotate_is_aligned(aged):
+    lines = run("flag_keys", "--organization", "acme").out.splitlines()
+    assert lines[1] == "To be rotated by now or within 14 days"
+    assert lines[2].endswith("LAST USED   EXPIRES     ROTATE BY")
+    place = lines[2].index("ROTATE BY")
+    dates = [f"{key.rotate_by:%Y-%m-%d}" for key in aged.keys.to_rotate(within=14 * DAY).order_by("created_at")]
+    told = ["overdue 15 d", "overdue 1 d", "0 d left", "12 d left"]
+    assert [row[place:] for row in lines[3:]] == [f"{date}  {words}" for date, words in zip(dates, told, strict=True)]
+
+
+def test_csv_has_them_as_well(aged):
+    rows = list(csv.DictReader(io.StringIO(run("flag_keys", "--csv").out)))
+    told = [(row["flag"], row["days"], row["rotate_by"][:10], row["days_left"]) for row in rows]
+    key = ApiKey.objects.to_rotate().get(name="61 days old")
+    assert told[1] == ("rotate", "0", f"{key.rotate_by:%Y-%m-%d}", "-1")
+    assert [len(row) for row in rows] == [17] * 5
+    assert {(row["kind"], row["silent_days"]) for row in rows} == {("", "")}
+
+
+def test_one_key_to_rotate_alone_is_status_3(organization):
+    age_limit(organization, 30)
+    make_old_key(organization, 40 * DAY)
+    assert run("flag_keys").status == 3
+    assert run("flag_keys", "--exit-zero").status == 0

@@ -90,6 +90,16 @@ def test_keys_end_within_each_threshold(seeded):
     assert near[0] >= 1
 
 
+def test_keys_are_overdue_for_rotation_and_soon_will_be(seeded):
+    northwind = Organization.objects.get(slug="northwind")
+    assert northwind.max_key_age == 730
+    assert northwind.keys.to_rotate(organization=northwind).exists()
+    assert northwind.keys.to_rotate_soon(organization=northwind).exists()
+    assert not seeded.filter(organization__slug="halden").to_rotate().exists()
+    [entry] = AuditEntry.objects.filter(organization=northwind, action=AuditAction.ORGANIZATION_EDIT)
+    assert entry.changes == {"max_key_age": [None, 730]}
+
+
 def test_the_events_of_the_last_days_are_the_counts_of_its_hours(seeded):
     mark = UsageWatermark.current()
     first = UsageWatermark.read().raw_from

@@ -16,7 +16,7 @@ from apikeys.models import (
     Scope,
     User,
 )
-from apikeys.models.organization import RESERVED_SLUGS
+from apikeys.models.organization import MOST_KEY_AGE, RESERVED_SLUGS
 from tests.factories import make_key, make_member, make_organization, make_scope, make_user
 
 pytestmark = pytest.mark.django_db
@@ -107,8 +107,24 @@ def test_an_environment_of_their_own_is_part_of_a_keys_text(organization):
 
 def test_editing_an_organization_records_before_and_after(organization):
     old = organization.name
-    organization.edit(name="New name", key_prefix="nn", by=BY)
+    organization.edit(name="New name", key_prefix="nn", max_key_age=180, by=BY)
     entry = AuditEntry.objects.get(organization=organization, action=AuditAction.ORGANIZATION_EDIT)
-    assert entry.changes == {"name": [old, "New name"], "key_prefix": ["ka", "nn"]}
+    assert entry.changes == {"name": [old, "New name"], "key_prefix": ["ka", "nn"], "max_key_age": [None, 180]}
     with pytest.raises(ValidationError):
-        organization.edit(name="New name", key_prefix="1Bad", by=BY)
+        organization.edit(name="New name", key_prefix="1Bad", max_key_age=180, by=BY)
+
+
+@pytest.mark.parametrize("days", [1, MOST_KEY_AGE, None])
+def test_keys_may_become_so_old_or_as_old_as_they_like(organization, days):
+    organization.edit(name=organization.name, key_prefix="ka", max_key_age=days, by=BY)
+    organization.refresh_from_db()
+    assert organization.max_key_age == days
+
+
+@pytest.mark.parametrize("days", [0, -1, MOST_KEY_AGE + 1])
+def test_an_age_that_is_none_is_refused_with_its_limits(organization, days):
+    with pytest.raises(ValidationError) as caught:
+        organization.edit(name=organization.name, key_prefix="ka", max_key_age=days, by=BY)
+    assert caught.value.message_dict == {"max_key_age": ["Between 1 and 3,650 days, or empty for no limit."]}
+    organization.refresh_from_db()
+    assert organization.max_key_age is None

@@ -20,7 +20,7 @@ from tests.factories import (
     make_revoked_key,
     make_scope,
 )
-from tests.pages import HOSTILE, HTMX, day, is_partial, is_whole_page, key_form, soon, url
+from tests.pages import HOSTILE, HTMX, age_limit, day, is_partial, is_whole_page, key_form, soon, url
 
 pytestmark = pytest.mark.django_db
 BY = Actor.command()
@@ -385,3 +385,17 @@ def test_a_first_use_before_recording_began_is_not_said_to_be_unmeasured(organiz
     assert "to the second; not measured before" not in visit(key).text
     UsageWatermark.objects.update(recording_since=used - timedelta(days=1))
     assert "to the second; not measured before" in visit(key).text
+
+
+def test_it_says_by_when_the_key_should_be_rotated_and_whether_that_is_past(organization, visit):
+    key = make_old_key(organization, timedelta(days=100))
+    assert "Rotate by" not in visit(key).text
+    for limit, overdue in ((200, False), (90, True)):
+        age_limit(organization, limit)
+        text = visit(key).text
+        assert (
+            f'<dt>Rotate by</dt> <dd> <time datetime="{key.created_at + timedelta(days=limit):%Y-%m-%dT%H:%M:%SZ}"'
+            in (" ".join(text.split()))
+        )
+        assert ("overdue</span>" in text) == overdue
+    assert "Rotate by" not in visit(make_revoked_key(organization).key).text

@@ -13,7 +13,7 @@ from django.utils import timezone
 from apikeys.models import ApiKey, AuditAction, Outcome
 from apikeys.views.keys import EXPORT_HEADER
 from tests.factories import make_event, make_exemption, make_key, make_old_key, make_organization, make_revoked_key
-from tests.pages import entries, make_keys, snapshot, url
+from tests.pages import age_limit, entries, make_keys, snapshot, url
 
 pytestmark = pytest.mark.django_db
 
@@ -68,6 +68,17 @@ def test_silence_exemption_and_pause_are_told_as_the_list_does(organization, exp
     assert told[silent.public_id] == ("never_used", "", "")
     assert told[excused.public_id] == ("never_used", until.isoformat(), "")
     assert told[paused.public_id] == ("never_used", "", ends.isoformat())
+
+
+def test_by_when_a_key_should_be_rotated_is_told_of_usable_keys(organization, export):
+    old = make_old_key(organization, timedelta(days=200))
+    dead = make_revoked_key(organization).key
+    assert {row["rotate_by"] for row in rows(export())} == {""}
+    age_limit(organization, 90)
+    told = {row["id"]: row["rotate_by"] for row in rows(export())}
+    assert told[old.public_id] == (old.created_at + timedelta(days=90)).isoformat()
+    assert told[dead.public_id] == ""
+    assert [row["id"] for row in rows(export(rotate="due"))] == [old.public_id]
 
 
 def test_the_filters_and_the_order_of_the_list_hold(organization, export):

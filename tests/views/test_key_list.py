@@ -18,11 +18,12 @@ from apikeys.filters import (
     EXPIRY_CHOICES,
     LAST_USED_CHOICES,
     RECENT_CHOICES,
+    ROTATION_CHOICES,
     SILENCE_CHOICES,
     SORT_LABELS,
     TABS,
 )
-from apikeys.models import Actor, Outcome, Role
+from apikeys.models import Actor, Outcome, RevocationReason, Role
 from apikeys.models.extremes import floor_minute
 from tests.factories import (
     make_environment,
@@ -38,7 +39,7 @@ from tests.factories import (
     make_scope,
     make_user,
 )
-from tests.pages import HOSTILE, HTMX, is_partial, is_whole_page, make_keys, soon, url
+from tests.pages import HOSTILE, HTMX, age_limit, is_partial, is_whole_page, make_keys, soon, url
 
 pytestmark = pytest.mark.django_db
 NOW = timezone.now()
@@ -217,6 +218,7 @@ def test_every_choice_of_every_filter_is_answered(keys, visit):
     asked += [("expires", value) for value, _ in EXPIRY_CHOICES]
     asked += [("last_used", value) for value, _ in LAST_USED_CHOICES]
     asked += [("silence", value) for value, _ in SILENCE_CHOICES]
+    asked += [("rotate", value) for value, _ in ROTATION_CHOICES]
     asked += [("created", value) for value, _ in CREATED_CHOICES]
     asked += [(name, value) for name in ("refused", "tried") for value, _ in RECENT_CHOICES]
     for name, value in asked:
@@ -316,6 +318,81 @@ def test_a_row_says_what_its_silence_means_and_why(organization, keys, visit):
     assert ': Stands by for the day when the other one fails (Fay Founder)">may be silent</small>' in text
 
 
+# By when keys should be rotated
+
+
+@pytest.fixture
+def aged(organization):
+    """Keys of which each is as far from its time as its name says, where they may become 100 days old."""
+    age_limit(organization, 100)
+    for left in (-50, -1, 1, 13, 15, 29, 31):
+        make_aged(organization, f"{left} days left", 100 - left)
+    make_aged(organization, "revoked", 300).revoke(reason=RevocationReason.UNUSED, by=Actor.command())
+    ended = make_aged(organization, "expired", 300)
+    type(ended).objects.filter(pk=ended.pk).update(expires_at=NOW - timedelta(days=1))
+
+
+ROTATION = {"due": [-1, -50], "soon": [13, 1], "30": [29, 15, 13, 1]}
+
+
+@pytest.mark.parametrize(("choice", "left"), ROTATION.items(), ids=ROTATION)
+def test_keys_to_rotate_are_found_and_counted(organization, aged, visit, choice, left):
+    response = visit(rotate=choice)
+    assert names(response) == [f"{days} days left" for days in left]
+    tabs = {tab["value"]: tab["count"] for tab in response.context["tabs"]}
+    assert (tabs[""], tabs["active"]) == (str(len(left)), str(len(left)))
+    assert (tabs["expired"], tabs["revoked"]) == ("0", "0")
+    assert names(visit(rotate=choice, status="revoked")) == []
+    assert names(visit(rotate=choice, sort="created")) == [f"{days} days left" for days in reversed(left)]
+
+
+def test_a_rotation_has_a_chip_that_takes_it_off(organization, aged, visit):
+    [chip] = visit(rotate="due", sort="name").context["chips"]
+    assert (chip.label, chip.value, chip.remove_url) == ("Rotation", "overdue", "/acme/keys/?sort=name")
+
+
+def test_a_row_says_by_when_its_key_should_be_rotated_where_that_is_soon_or_past(organization, aged, visit):
+    text = visit().text
+    # Each is there twice: beside the creation, and where that is not shown below the expiry.
+    assert text.count("rotate since <time") == 4
+    assert text.count("rotate by <time") == 4
+    # Never by colour alone.
+    assert text.count('<small class="line rotation warn-text"><svg') == 4
+
+
+def test_without_a_maximum_age_no_row_tells_of_it_and_no_filter_is_offered(organization, aged, visit):
+    assert 'name="rotate"' in visit().text
+    age_limit(organization, None)
+    text = visit().text
+    assert "rotate since" not in text
+    assert "rotate by" not in text
+    assert 'name="rotate"' not in text
+    # An address that was kept still says what it filters by.
+    response = visit(rotate="due")
+    assert (response.status_code, names(response)) == (200, [])
+    assert [chip.label for chip in response.context["chips"]] == ["Rotation"]
+
+
+def test_a_maximum_age_costs_the_list_no_query_and_no_join(organization, viewer, client_of):
+    client, address = client_of(viewer), url("key_list", organization)
+    make_aged(organization, "old", 120)
+
+    def statements(query=""):
+        with CaptureQueriesContext(connection) as queries:
+            assert client.get(address + query).status_code == 200
+        return [one["sql"] for one in queries]
+
+    client.get(address)
+    without = statements()
+    age_limit(organization, 100)
+    limited = statements()
+    assert len(limited) == len(without)
+    assert sum("max_key_age" in sql for sql in limited) == sum("max_key_age" in sql for sql in without)
+    rows = [sql for sql in statements("?rotate=due") if "sort_order" in sql and "COUNT(" not in sql]
+    assert rows
+    assert not [sql for sql in rows if "apikeys_organization" in sql.partition("WHERE")[0]]
+
+
 # Nonsense
 
 BAD = {
@@ -330,6 +407,7 @@ BAD = {
     "an age": {"created": "30-"},
     "a refusal": {"refused": "7+"},
     "a try": {"tried": "never"},
+    "a rotation": {"rotate": "14"},
     "an order": {"sort": "digest"},
     "a search over its limit": {"q": "x" * 201},
 }

@@ -26,7 +26,7 @@ def test_it_shows_the_name_the_prefix_and_the_environments_with_their_keys(organ
     before = snapshot()
     response = client.get(url("organization_edit", organization))
     assert is_whole_page(response)
-    assert response.context["form"].initial == {"name": "Acme", "key_prefix": "ka"}
+    assert response.context["form"].initial == {"name": "Acme", "key_prefix": "ka", "max_key_age": None}
     counts = {environment.code: environment.key_count for environment in response.context["environments"]}
     assert list(counts.items()) == [("prod", 0), ("stag", 0), ("dev", 1)]
     assert snapshot() == before
@@ -63,6 +63,12 @@ BAD = {
     "a prefix in capitals": ({"key_prefix": "KA"}, "key_prefix"),
     "a prefix with an underscore": ({"key_prefix": "k_a"}, "key_prefix"),
     "a prefix over its limit": ({"key_prefix": "k" * 11}, "key_prefix"),
+    "no day": ({"max_key_age": "0"}, "max_key_age"),
+    "less than a day": ({"max_key_age": "-1"}, "max_key_age"),
+    "more than ten years": ({"max_key_age": "3651"}, "max_key_age"),
+    "a part of a day": ({"max_key_age": "1.5"}, "max_key_age"),
+    "an age in words": ({"max_key_age": "half a year"}, "max_key_age"),
+    "a number of many digits": ({"max_key_age": "9" * 5000}, "max_key_age"),
 }
 
 
@@ -73,6 +79,32 @@ def test_bad_input_is_a_422_that_names_the_field_and_the_page_keeps_the_old_name
     assert response.status_code == 422
     assert field in response.context["form"].errors
     assert response.context["organization"].name == "Acme"
+    assert snapshot() == before
+
+
+@pytest.mark.parametrize("age", ["0", "-1", "3651", "1.5", "half a year"])
+def test_a_bad_age_is_told_with_its_limits_beside_the_name_of_the_field(edit, age):
+    text = edit(max_key_age=age).text
+    assert ">Maximum key age</a>: Between 1 and 3,650 days, or empty for no limit.</li>" in text
+
+
+def test_the_maximum_age_is_explained_saved_recorded_and_taken_off_again(organization, client, edit):
+    told = "Days after which a key should be rotated. Empty: no limit."
+    assert told in client.get(url("organization_edit", organization)).text
+    for text, days in (("180", 180), ("3650", 3650), ("", None)):
+        assert edit(max_key_age=text).status_code == 302
+        organization.refresh_from_db()
+        assert organization.max_key_age == days
+    changes = [entry.changes["max_key_age"] for entry in entries(organization, AuditAction.ORGANIZATION_EDIT)]
+    assert changes == [[None, 180], [180, 3650], [3650, None]]
+
+
+@pytest.mark.parametrize("role", ["viewer", "operator"])
+def test_who_is_no_admin_sets_no_age(organization, role, request, client_of):
+    client = client_of(request.getfixturevalue(role))
+    before = snapshot()
+    form = {"name": "Acme", "key_prefix": "ka", "max_key_age": "180"}
+    assert client.post(url("organization_edit", organization), form).status_code == 403
     assert snapshot() == before
 
 

@@ -8,10 +8,11 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from apikeys.attention import GROUPS
+from apikeys.attention import GROUPS, Risk
 from apikeys.models import JobRun, Outcome, Role, UsageWatermark
 from apikeys.models.job import CHECK, LATE_AFTER
 from tests.factories import (
+    make_actor,
     make_event,
     make_expired_key,
     make_key,
@@ -21,7 +22,7 @@ from tests.factories import (
     make_revoked_key,
     make_user,
 )
-from tests.pages import HOSTILE, day, is_whole_page, make_keys, soon, url
+from tests.pages import HOSTILE, age_limit, day, is_whole_page, make_keys, soon, url
 
 pytestmark = pytest.mark.django_db
 
@@ -151,6 +152,32 @@ def test_each_line_leads_to_exactly_the_keys_that_it_counts(organization, troubl
 def test_a_wider_group_without_further_keys_is_not_told(organization, visit):
     make_event(make_key(organization, expires_at=soon(3)).key)
     assert told(visit()) == ["ending_in_use_7"]
+
+
+def test_keys_to_rotate_need_attention_by_the_organizations_maximum_and_lead_to_the_list(organization, visit):
+    for name, days in (("ancient", 250), ("old", 181), ("ageing", 170), ("grown", 160)):
+        make_event(make_old_key(organization, timedelta(days=days), name=name))
+    make_old_key(organization, timedelta(days=300), name="revoked").revoke(reason="unused", by=make_actor())
+    assert told(visit()) == []
+    age_limit(organization, 180)
+    response = visit()
+    matters = {matter.group.name: matter for matter in response.context["matters"]}
+    due, soon = matters["rotation_due"], matters["rotation_soon"]
+    assert (due.count, [key["name"] for key in due.keys], due.group.risk) == ("2", ["ancient", "old"], Risk.MIDDLE)
+    assert (soon.count, [key["name"] for key in soon.keys], soon.group.risk) == ("1", ["ageing"], Risk.LOW)
+    assert "2 keys are older than 180 days and should be rotated" in response.text
+    assert "1 key should be rotated within 14 days" in response.text
+    for matter in (due, soon):
+        listed = visit(f"{url('key_list', organization)}?{matter.query}").context["keys"]
+        assert {key.name for key in listed} == {key["name"] for key in matter.keys}
+
+
+def test_keys_to_rotate_come_in_the_order_of_risk(organization, trouble, visit):
+    age_limit(organization, 100)
+    assert told(visit()) == [
+        *("expired_tried", "ending_in_use_7", "revoked_tried", "without_owner", "ending_in_use_30", "rotation_due"),
+        *("unused", "ending_7", "ending_30"),
+    ]
 
 
 def test_what_was_tried_long_ago_or_before_its_end_needs_no_attention(organization, visit):

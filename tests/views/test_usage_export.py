@@ -18,7 +18,7 @@ from tests.factories import (
     make_organization,
     make_revoked_key,
 )
-from tests.pages import HOSTILE, day, entries, make_keys, snapshot, url
+from tests.pages import HOSTILE, age_limit, day, entries, make_keys, snapshot, url
 
 pytestmark = pytest.mark.django_db
 
@@ -107,6 +107,15 @@ def test_what_needs_attention_is_a_row_a_key_and_all_of_them(organization, page_
     assert [row["name"] for row in found] == ["over", *(f"key {number}" for number in range(12))]
     assert {row["risk"] for row in found} == {"high"}
     assert found[1]["at"] == soon.isoformat()
+
+
+def test_keys_to_rotate_are_rows_with_by_when(organization, export):
+    age_limit(organization, 30)
+    key = make_old_key(organization, timedelta(days=40), name="old")
+    make_event(key)
+    [row] = rows(export("attention"))
+    date = (key.created_at + timedelta(days=30)).isoformat()
+    assert (row["risk"], row["name"], row["when"], row["at"]) == ("middle", "old", "Due", date)
 
 
 def test_scheduled_jobs_are_a_row_each(export):

@@ -18,6 +18,7 @@ from apikeys.management.arguments import find_organization, text, whole_number
 from apikeys.management.base import Command as Base
 from apikeys.management.flag_formats import CSV, JSON, TABLE, Format
 from apikeys.models import ApiKey
+from apikeys.models.key_age import ROTATE_SOON
 
 MAX_DAYS = 3650
 FOUND = 3
@@ -28,7 +29,7 @@ class Command(Base):
     """Flag keys."""
 
     scheduled = True
-    help = "List unused keys and keys near their expiry, of one or all organizations."
+    help = "List unused keys, keys near their expiry and keys to rotate, of one or all organizations."
     exit_statuses = {0: "no key is flagged", 1: "failed", 2: "wrong usage", FOUND: "at least one key is flagged"}
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -54,23 +55,33 @@ class Command(Base):
             help="A key is flagged when it expires within the largest of these, and told with the smallest that it "
             f"is within; default: {' '.join(map(str, THRESHOLDS))}.",
         )
+        parser.add_argument(
+            "--rotate-within",
+            type=whole_number(1, MAX_DAYS),
+            default=ROTATE_SOON.days,
+            metavar="DAYS",
+            help="A key is flagged when it is older than its organization's maximum age or will be within so many "
+            "days; default: %(default)s.",
+        )
         kind = parser.add_mutually_exclusive_group()
         kind.add_argument("--json", action="store_true", help="Print JSON lines: one object for each finding.")
         kind.add_argument("--csv", action="store_true", help="Print CSV, safe for spreadsheets.")
         parser.add_argument("--exit-zero", action="store_true", help="Exit with 0 also when keys are flagged.")
 
     def handle(self, **options: Any) -> None:
-        """List them. A key that is unused and near its expiry is listed once for each."""
+        """List them. A key that is unused, near its expiry and to be rotated is listed once for each."""
         keys = ApiKey.objects.all()
         if options["organization"]:
             keys = find_organization(options["organization"]).keys.all()
         now, days, within = timezone.now(), options["unused_days"], options["within"]
+        soon = options["rotate_within"]
         kind = JSON if options["json"] else CSV if options["csv"] else TABLE
         try:
             self._write(kind.opening)
             findings = flagging.unused(keys, now, days, with_exempt=options["include_exempt"])
             unused = self._section(kind, Flag.UNUSED, days, findings)
             expiring = self._section(kind, Flag.EXPIRING, max(within), flagging.expiring(keys, now, within))
+            to_rotate = self._section(kind, Flag.ROTATE, soon, flagging.to_rotate(keys, now, soon))
             self.stdout.flush()
         except BrokenPipeError:
             # Whoever read has seen enough (| head). Nothing more can be told there, nor at the interpreter's end.
@@ -78,7 +89,7 @@ class Command(Base):
             sys.exit(FOUND)
         told = (
             f"{unused:,} unused for more than {days} days, {expiring:,} expiring within {max(within)} days, "
-            f"in {options['organization'] or 'all organizations'}."
+            f"{to_rotate:,} to rotate within {soon} days, in {options['organization'] or 'all organizations'}."
         )
         if self.job_run:
             self.job_run.done = told
@@ -86,7 +97,7 @@ class Command(Base):
         self.stderr.write(told)
         if left_out := _left_out_words(flagging.left_out(keys, now, days), with_exempt=options["include_exempt"]):
             self.stderr.write(left_out)
-        if unused + expiring and not options["exit_zero"]:
+        if unused + expiring + to_rotate and not options["exit_zero"]:
             sys.exit(FOUND)
 
     def _section(self, kind: Format, flag: Flag, days: int, findings: Iterator[Finding]) -> int:
