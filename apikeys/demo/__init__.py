@@ -15,6 +15,7 @@ from apikeys.demo import halden, northwind
 from apikeys.demo.cast import HALDEN, HOUSES, NORTHWIND
 from apikeys.demo.history import History, make_people
 from apikeys.demo.plans import Plan
+from apikeys.demo.rotations import ROTATIONS
 from apikeys.demo.traffic import Clock, make_traffic, write, write_days
 from apikeys.models import ApiKey, JobRun, KeyActivity, Organization, UsageDay, UsageEvent, UsageHour, UsageWatermark
 from apikeys.models.counting import recount_organizations
@@ -57,7 +58,10 @@ def seed(number: int, progress: Progress = iter) -> Seeded:
         work: Work = []
         for history in histories:
             plans = PLANS[history.house.slug](rng)
-            work += zip(plans, history.make_keys(plans), strict=True)
+            made = list(zip(plans, history.make_keys(plans), strict=True))
+            if history.house is NORTHWIND:
+                history.make_rotations(ROTATIONS, made)
+            work += made
             history.sign_ins(SIGN_IN_DAYS)
         entries = sum(history.write_audit_log() for history in histories)
         total = _requests(rng, now, progress(work))
@@ -82,6 +86,7 @@ def _runs(now: datetime) -> Iterator[JobRun]:
         ("flag_keys", 380, "Found keys that are unused, near their end or to be rotated."),
         ("roll_up_usage", 1, "Rolled up usage."),
         ("check_recording", 3, "Recording works."),
+        ("finish_rotations", 2, "0 ended at their deadline, 0 were safe; 3 run."),
     ):
         at = now - timedelta(minutes=minutes)
         yield JobRun(job=job, started_at=at, finished_at=at + timedelta(seconds=2), done=done)

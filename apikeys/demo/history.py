@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -12,10 +12,12 @@ from django.db.models import F, Q
 from apikeys import key_secret
 from apikeys.demo.cast import PASSWORD, PEOPLE, House
 from apikeys.demo.plans import Exemption, Plan
+from apikeys.demo.rotations import RotationPlan
 from apikeys.models import (
     ApiKey,
     AuditAction,
     AuditEntry,
+    Ending,
     Environment,
     KeyExemption,
     KeyScope,
@@ -25,6 +27,7 @@ from apikeys.models import (
     RateLimit,
     RevocationReason,
     Role,
+    Rotation,
     Scope,
     User,
     Via,
@@ -124,11 +127,46 @@ class History:
         labels = {plan.label: key for plan, key in zip(ordered, made, strict=True) if plan.revoked}
         for plan, key in zip(ordered, made, strict=True):
             if plan.replaces:
-                key.replaces = labels[plan.replaces]
-                key.save(update_fields=["replaces"])
+                self._succeed(key, labels[plan.replaces])
             self._tell(plan, key)
         plans[:] = ordered
         return made
+
+    def make_rotations(self, rotations: Sequence[RotationPlan], work: Sequence[tuple[Plan, ApiKey]]) -> None:
+        """Make the rotations between some of its keys, and what the audit log says of them."""
+        keys = {plan.rotation: key for plan, key in work if plan.rotation}
+        for plan in rotations:
+            old, new = keys[plan.old_name], keys.get(plan.new_name)
+            rotation = plan.row(old, new, self.people[plan.by], self.now)
+            rotation.save(force_insert=True)
+            if new and not rotation.is_called_off:
+                self._succeed(new, old)
+            if not rotation.closed_at:
+                old.expires_at = self.now + timedelta(days=plan.ends_in)
+                old.save(update_fields=["expires_at"])
+            self._tell_rotation(rotation)
+
+    @staticmethod
+    def _succeed(key: ApiKey, old: ApiKey) -> None:
+        key.replaces, key.root = old, old.root or old
+        key.save(update_fields=["replaces", "root"])
+
+    def _tell_rotation(self, rotation: Rotation) -> None:
+        old, by, at = rotation.old_key, rotation.started_by_label, rotation.started_at
+        changes = difference({}, rotation.facts())
+        self._enter(AuditAction.ROTATION_START, at, by, key=old, changes=changes, reason=rotation.note)
+        if rotation.link_until:
+            self._enter(
+                AuditAction.ROTATION_LINK,
+                at,
+                by,
+                key=old,
+                changes=difference({}, {"sent_to": rotation.link_sent_to, "good_until": rotation.link_until}),
+            )
+        if rotation.closed_at:
+            action = AuditAction.ROTATION_CANCEL if rotation.is_called_off else AuditAction.ROTATION_FINISH
+            ending = difference({}, {"ending": Ending(rotation.ending).label})
+            self._enter(action, rotation.closed_at, by, key=old, changes=ending)
 
     def _key(self, plan: Plan) -> ApiKey:
         environment = self.environments[plan.environment]

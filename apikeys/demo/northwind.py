@@ -21,6 +21,7 @@ from apikeys.demo.northwind_names import (
     WAREHOUSES,
 )
 from apikeys.demo.plans import HOME, STRANGERS, Attempts, Exemption, Plan, Revocation
+from apikeys.demo.rotations import ROTATIONS
 from apikeys.models import Outcome, RateLimit, RevocationReason
 
 
@@ -36,7 +37,8 @@ def plans(rng: random.Random) -> list[Plan]:
         *_carriers(rng),
         *_people(rng),
     ]
-    return [*found, *_predecessors(rng, found)]
+    rotated = [plan for rotation in ROTATIONS for plan in rotation.plans()]
+    return [*found, *_predecessors(rng, found), *rotated]
 
 
 def _special() -> Iterator[Plan]:

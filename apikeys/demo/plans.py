@@ -15,7 +15,7 @@ BURST_DAYS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """Requests that are refused: so many a day, between two numbers of days ago."""
+    """Requests beside the usual ones, refused or of other callers: so many a day, between two numbers of days ago."""
 
     outcome: Outcome
     per_day: float
@@ -75,6 +75,8 @@ class Plan:
     replaces: str = ""
     every: int = 0
     exemption: Exemption | None = None
+    # Which key of a rotation it is.
+    rotation: str = ""
     attempts: tuple[Attempts, ...] = field(default=())
 
     @property

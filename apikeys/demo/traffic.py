@@ -129,8 +129,17 @@ def make_traffic(rng: random.Random, clock: Clock, plan: Plan, key: ApiKey) -> T
         ended = key.revoked_at if attempts.outcome == Outcome.REVOKED else None
         since = max(filter(None, [clock.ago(attempts.since), key.created_at, ended]))
         _add(rng, clock, traffic, key, attempts, (since, min(clock.ago(attempts.until), clock.now)), plan)
+    traffic.hours = _summed(traffic.hours)
     traffic.activity = _activity(rng, plan, key, traffic, until)
     return traffic
+
+
+def _summed(rows: Sequence[HourRow]) -> list[HourRow]:
+    """Return a row for each hour and outcome: several callers may have had requests in it."""
+    counts: dict[tuple[int, datetime, str], int] = defaultdict(int)
+    for row in rows:
+        counts[row.key_id, row.hour, row.outcome] += row.requests
+    return [HourRow(*where, count) for where, count in counts.items()]
 
 
 def _add(
