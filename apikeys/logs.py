@@ -1,4 +1,4 @@
-"""Logs and error reports that cannot hold a key, whatever they are given."""
+"""Logs and error reports that cannot hold a key, or a link that is the right to one, whatever they are given."""
 
 import json
 import logging
@@ -25,6 +25,18 @@ _NO_EXTRA: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 MAY_REPEAT: Final = {"may_repeat": True}
 
 
+# Whoever has one of these addresses may use it once: the owner's way to a new key, and to a new password.
+_LINK: Final = re.compile(
+    r"(?P<path>(?:/|%2[Ff])(?:handover|accounts(?:/|%2[Ff])password(?:/|%2[Ff])reset(?:/|%2[Ff])key)(?:/|%2[Ff]))"
+    r"[A-Za-z0-9_-]{8,}"
+)
+
+
+def without_secrets(text: str) -> str:
+    """Return a text in which no key and no link can be used."""
+    return _LINK.sub(r"\g<path>[redacted]", redact(text))
+
+
 class ThinningFilter(logging.Filter):
     """Lets a message that MAY_REPEAT pass once a second; it then says how many like it were left out before."""
 
@@ -49,11 +61,11 @@ class ThinningFilter(logging.Filter):
 
 
 class RedactingFormatter(logging.Formatter):
-    """Formats a record, its traceback included, and takes the secret out of whatever looks like a key."""
+    """Formats a record, its traceback included, and takes the secrets out of it."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        return redact(super().format(record))
+        return without_secrets(super().format(record))
 
 
 class JSONFormatter(logging.Formatter):
@@ -88,12 +100,12 @@ def _redacted(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Mapping):
-        return {redact(str(name)): _redacted(inner) for name, inner in value.items()}
+        return {without_secrets(str(name)): _redacted(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_redacted(inner) for inner in value]
     text = value if isinstance(value, str) else repr(value)
     # Half a surrogate pair, from a path or a header that is no text, cannot be written as UTF-8.
-    return redact(text.encode("utf-8", "backslashreplace").decode())
+    return without_secrets(text.encode("utf-8", "backslashreplace").decode())
 
 
 class RedactedExceptionReporter(ExceptionReporter):
@@ -101,8 +113,8 @@ class RedactedExceptionReporter(ExceptionReporter):
 
     def get_traceback_html(self) -> SafeString:
         """Return the page that developers see."""
-        return SafeString(redact(super().get_traceback_html()))
+        return SafeString(without_secrets(super().get_traceback_html()))
 
     def get_traceback_text(self) -> SafeString:
         """Return the text that is mailed."""
-        return SafeString(redact(super().get_traceback_text()))
+        return SafeString(without_secrets(super().get_traceback_text()))

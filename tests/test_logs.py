@@ -20,6 +20,7 @@ from apikeys.logs import (
     RedactingFormatter,
     ThinningFilter,
     request_id,
+    without_secrets,
 )
 from tests.factories import make_key
 from tests.outage import away
@@ -226,3 +227,19 @@ def test_production_logs_json_unless_told_otherwise(tmp_path, variables, is_json
         assert json.loads(ran.stderr)["event"] == "hello"
     else:
         assert ran.stderr.endswith(" WARNING x hello\n")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/handover/QcG30GCMpc4YdtSJB8Dun9M2zauIDAFgsOAOOayFOtg",
+        "/accounts/login/?next=/handover/QcG30GCMpc4YdtSJB8Dun9M2zauIDAFgsOAOOayFOtg",
+        "/accounts/login/?next=%2Fhandover%2FQcG30GCMpc4YdtSJB8Dun9M2zauIDAFgsOAOOayFOtg",
+        "/accounts/password/reset/key/3-d1v2xq-QcG30GCMpc4YdtSJB8Dun9M2zauIDAFg/",
+    ],
+)
+def test_a_link_that_works_once_is_in_no_log(address):
+    told = without_secrets(f"Forbidden: {address}")
+    assert "QcG30GCMpc4" not in told
+    assert told.startswith("Forbidden: /")
+    assert "[redacted]" in told

@@ -66,7 +66,8 @@ class RotationPlan:
         ended = self.ending and self.ending not in CALLED_OFF
         note = "The old key of a rotation."
         revoked = Revocation(self.closed, RevocationReason.REPLACED, note, self.by) if ended else None
-        yield replace(self.plan, attempts=(*used, *self.tries), revoked=revoked, rotation=self.old_name)
+        plan = replace(self.plan, addresses=(self.callers[0].address,), user_agent=self.callers[0].user_agent)
+        yield replace(plan, attempts=(*used, *self.tries), revoked=revoked, rotation=self.old_name)
         if self.link_days:
             return
         moved = tuple(
@@ -77,7 +78,7 @@ class RotationPlan:
         called_off = self.ending in CALLED_OFF
         off = Revocation(self.closed, RevocationReason.CANCELLED, "", self.by) if called_off else None
         yield replace(
-            self.plan,
+            plan,
             age=self.started,
             expires_in=365 - self.started,
             created_by=self.by,
@@ -114,10 +115,9 @@ class RotationPlan:
 
 
 def _plan(name: str, purpose: str, scopes: str, owner: str, age: float) -> Plan:
-    # The last of its addresses is one that no caller here has; its requests are those of the callers.
     return Plan(
         name, f"{purpose}. Kept in Vault under prod/{name.lower().replace(' ', '-')}.", "prod", tuple(scopes.split()),
-        owner, age, addresses=("10.4.0.1",), user_agent="unused/1.0", created_by=owner,
+        owner, age, created_by=owner,
     )  # fmt: skip
 
 
