@@ -98,8 +98,8 @@ class Ending(models.TextChoices):
     DEADLINE = "deadline", "ended at its deadline"
     SAFE = "safe", "finished by itself, when it was safe"
     CANCELLED = "cancelled", "cancelled"
-    OLD_REVOKED = "old_revoked", "ended: the old key was revoked"
-    NEW_REVOKED = "new_revoked", "cancelled: the new key was revoked"
+    OLD_REVOKED = "old_revoked", "the old key was revoked"
+    NEW_REVOKED = "new_revoked", "the new key was revoked"
 
 
 def endings() -> list[tuple[str, str]]:

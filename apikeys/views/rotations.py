@@ -155,7 +155,7 @@ def rotation_extend(request: MemberRequest, number: int) -> HttpResponse:
 def _over(request: MemberRequest, rotation: Rotation) -> HttpResponse:
     """Say on the rotation's page that it is over: somebody else was quicker, or its deadline."""
     if rotation.closed_at:
-        told = f"This rotation {Ending(rotation.ending).label} already, by {rotation.closed_by_label}."
+        told = f"This rotation is over: {Ending(rotation.ending).label}, by {rotation.closed_by_label}."
         messages.warning(request, told if rotation.ending != Ending.SAFE else "This rotation finished by itself.")
     else:
         messages.warning(request, "The deadline of this rotation has passed: the old key is refused.")
