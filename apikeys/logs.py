@@ -1,4 +1,4 @@
-"""Logs and error reports that cannot hold a key, whatever they are given."""
+"""Logs and error reports that cannot hold a key or a link to a new one, whatever they are given."""
 
 import json
 import logging
@@ -12,17 +12,24 @@ from typing import Any, Final
 from django.utils.safestring import SafeString
 from django.views.debug import ExceptionReporter
 
-from apikeys.key_secret import redact
+from apikeys import key_secret
 
 # X-Request-ID of the request that this thread answers, as it came: perhaps of a client's making.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
+# Whoever has a link to a new key can take it, while it is good: keyadmin.urls.
+_LINK: Final = re.compile(r"(/handover/)[\w-]+", re.ASCII)
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 # What every record has is no extra; "request" and "sock" are objects that Django adds and the message is about.
 _NO_EXTRA: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "request", "sock", "may_repeat"}
 
 # The ``extra`` of what every request may log, thousands of times a second: ThinningFilter lets one a second pass.
 MAY_REPEAT: Final = {"may_repeat": True}
+
+
+def redact(text: str) -> str:
+    """Return a text without the secret of whatever looks like a key, and without the token of a link to a new key."""
+    return _LINK.sub(r"\1[redacted]", key_secret.redact(text))
 
 
 class ThinningFilter(logging.Filter):
