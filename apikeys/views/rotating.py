@@ -96,9 +96,12 @@ def _reason(request: MemberRequest) -> str:
 
 
 def _reason_links(request: MemberRequest, form: RotateForm) -> list[dict[str, Any]]:
-    chosen = form["reason"].value()
+    chosen, query = form["reason"].value(), request.GET.copy()
+    if request.method == "POST":
+        # The keys of several were sent with the form; its address does not name them.
+        query.setlist("key", request.POST.getlist("key"))
     return [
-        {"label": label, "url": changed_url(request.path, request.GET, reason=value), "current": value == chosen}
+        {"label": label, "url": changed_url(request.path, query, reason=value), "current": value == chosen}
         for value, label in RotationReason.choices
     ]
 
@@ -225,7 +228,7 @@ def _chosen_keys(request: MemberRequest) -> tuple[list[ApiKey], str]:
         return [], "Select the keys to rotate, or filter the list first."
     found = list(listing.qs.usable(listing.now).newest().order_by("-pk")[: MAX_BULK + 1])
     if len(found) > MAX_BULK:
-        return [], f"More than {MAX_BULK} keys match, and so many can be rotated at once. Filter the list further."
+        return [], f"More than {MAX_BULK} keys match; at most so many can be rotated at once. Filter the list further."
     return found, "" if found else "No usable key matches these filters."
 
 
