@@ -53,7 +53,7 @@ class Command(BaseCommand):
             raise CommandError(f"The database failed: {str(error).strip()}") from error
 
     def answer(self, options: Mapping[str, Any], facts: Mapping[str, object], words: str) -> None:
-        """Print what was done, and keep it of a scheduled run. Without words nothing is printed, no empty line either."""
+        """Print what was done, and keep it of a scheduled run. Without words it prints nothing, no line."""
         if self.job_run:
             self.job_run.done = words
         if told := json.dumps(facts, ensure_ascii=False) if options["json"] else words:
