@@ -69,7 +69,8 @@ def rotation_list(request: MemberRequest) -> HttpResponse:
         "bad_cursor": bad,
         "clear_url": request.path,
         "next_url": changed_url(request.path, request.GET, after=found.cursor) if found.cursor else "",
-        "first_url": changed_url(request.path, request.GET) if request.GET.get("after") else "",
+        # A damaged address is not written into the page: it may hold anything.
+        "first_url": changed_url(request.path, request.GET) if request.GET.get("after") and not bad else "",
     }
     status = HTTPStatus.UNPROCESSABLE_ENTITY if bad else HTTPStatus.OK
     return page(request, "apikeys/rotation_list.html", "rotations", context, partial="rotation_table", status=status)
