@@ -7,6 +7,7 @@ from django.db import OperationalError, connection
 from django.test import Client
 
 from apikeys.models import Actor, ApiKey, AuditAction, RevocationReason
+from apikeys.models.key import WRITTEN_REASONS
 from tests.factories import make_event, make_expired_key, make_key, make_organization, make_revoked_key
 from tests.pages import HOSTILE, HTMX, entries, is_partial, is_whole_page, messages_of, snapshot, url
 
@@ -104,6 +105,7 @@ BAD = {
     "no reason": ({"reason": ""}, "reason"),
     "an unknown reason": ({"reason": "because"}, "reason"),
     "the reason of regenerating": ({"reason": "regenerated"}, "reason"),
+    "the reason of a cancelled rotation": ({"reason": "cancelled"}, "reason"),
     "a note over its limit": ({"note": "x" * 501}, "note"),
     "a note with a NUL": ({"note": "a\0b"}, "note"),
     "a note with a control character": ({"note": "a\x1bb"}, "note"),
@@ -134,7 +136,7 @@ def test_a_full_key_is_not_kept_as_a_note(organization, revoke):
     assert "fingerprint" in str(response.context["form"].errors["note"])
 
 
-@pytest.mark.parametrize("reason", [value for value in RevocationReason.values if value != "regenerated"])
+@pytest.mark.parametrize("reason", [value for value in RevocationReason.values if value not in WRITTEN_REASONS])
 def test_every_reason_ends_it(organization, revoke, reason):
     key = make_key(organization).key
     assert revoke(key, reason=reason).status_code == 302
