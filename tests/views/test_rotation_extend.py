@@ -1,5 +1,6 @@
 """Moving the end of the time in which both keys work."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -181,6 +182,17 @@ def test_a_damaged_form_is_told_and_changes_nothing(rotation, extend, seen):
     assert "seen" in response.context["form"].errors
     assert "This form is damaged" in response.text or "character" in response.text
     assert snapshot() == before
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata"])
+def test_an_end_that_is_not_touched_stays_to_the_second(organization, operator, client, rotation, extend, zone):
+    type(operator).objects.filter(pk=operator.pk).update(time_zone=zone)
+    before = rotation.deadline
+    text = client.get(url("rotation_extend", organization, rotation.pk)).text
+    shown = re.search(r'name="end" value="([^"]+)"', text)[1]
+    assert extend(rotation, shown).status_code == 302
+    assert end_of(rotation) == before
+    assert not entries(organization, AuditAction.ROTATION_EXTEND)
 
 
 def test_the_same_end_again_changes_nothing(organization, rotation, extend):
