@@ -26,7 +26,8 @@ def send_key_links(links: Iterable[tuple[Rotation, str]]) -> list[Rotation]:
     for rotation, token in links:
         url = f"{settings.BASE_URL}{reverse('rotation_take', args=[token])}"
         overlap = span_words(rotation.overlap)
-        context = {"rotation": rotation, "key": rotation.old_key, "url": url, "overlap": overlap}
+        page_url = f"{settings.BASE_URL}{rotation.get_absolute_url()}"
+        context = {"rotation": rotation, "key": rotation.old_key, "url": url, "page_url": page_url, "overlap": overlap}
         subject = render_to_string("emails/key_link_subject.txt", context).strip()
         body = render_to_string("emails/key_link.txt", context)
         try:

@@ -186,6 +186,12 @@ class ExtendForm(forms.Form):
         zone = timezone.get_current_timezone_name()
         self.fields["end"].help_text = f"In the time zone {zone}."
 
+    def clean_end(self) -> datetime:
+        """Return the end; one that was not touched stays as it is, to the second, which the form does not show."""
+        end: datetime = self.cleaned_data["end"]
+        deadline: datetime | None = self.initial["end"]
+        return deadline if deadline and end == deadline.replace(second=0, microsecond=0) else end
+
 
 class LinkForm(ConfirmForm):
     """For how long a new link is good."""

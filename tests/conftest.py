@@ -10,7 +10,7 @@ from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, connection, connections
 from django.test import Client
 from django.test.utils import setup_databases, teardown_databases
-from pytest_django import DjangoDbBlocker
+from pytest_django import DjangoDbBlocker, Settings
 
 from apikeys.models import Member, Organization, Role, UsageWatermark, User
 from keyadmin.wsgi import application
@@ -109,6 +109,17 @@ def client_of() -> Callable[[User | Member], Client]:
         return client
 
     return sign_in
+
+
+@pytest.fixture
+def mail_server(settings: Settings) -> Callable[[str], None]:
+    """Return how to let all mail go to one of tests/broken_mail.py, by its name; to none, it arrives again."""
+
+    def choose(name: str = "") -> None:
+        backend = f"tests.broken_mail.{name}" if name else "django.core.mail.backends.locmem.EmailBackend"
+        settings.MAILERS = {"default": {"BACKEND": backend}}
+
+    return choose
 
 
 @pytest.fixture

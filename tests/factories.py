@@ -186,6 +186,15 @@ def make_rotation(organization: Organization, key: ApiKey | None = None, **terms
     return Rotation.objects.start(key or make_key(organization).key, RotationTerms(**chosen), by=make_actor())
 
 
+def make_overdue_rotation(organization: Organization, key: ApiKey | None = None, **terms: Any) -> StartedRotation:
+    """Start a rotation whose deadline has passed and that nobody closed; time is moved in the old key's row."""
+    started = make_rotation(organization, key, **terms)
+    old = started.rotation.old_key
+    old.expires_at = timezone.now() - timedelta(hours=1)
+    old.save(update_fields=["expires_at"])
+    return StartedRotation(Rotation.objects.for_pages().get(pk=started.rotation.pk), started.issued, started.token)
+
+
 def make_event(
     key: ApiKey,
     *,

@@ -97,6 +97,24 @@ def edit_form(key, **changes):
     return form | changes
 
 
+def rotate_form(**changes):
+    """Return what a browser sends to rotate a key as one usually does."""
+    return {
+        "reason": "regular",
+        "overlap": "10080",
+        "clock": "now",
+        "latest": "",
+        "finishes": "deadline",
+        "expires": "same",
+        "expires_on": "",
+        "handover": "show",
+        "link_lasts": "1440",
+        "note": "",
+        "confirmation": "",
+        "token": str(uuid.uuid4()),
+    } | changes
+
+
 def make_keys(organization, number, *, change=lambda key, place: None, used=lambda place: None):
     """Insert many keys at once, each changed by ``change`` and last used when ``used`` says."""
     pattern = ApiKey.objects.get(pk=make_key(organization).key.pk)

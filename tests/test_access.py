@@ -2,6 +2,7 @@
 
 import re
 import uuid
+from datetime import timedelta
 
 import pytest
 from django.test import Client
@@ -14,17 +15,18 @@ from tests.factories import (
     make_key,
     make_member,
     make_organization,
+    make_rotation,
     make_scope,
     make_user,
 )
-from tests.pages import HTMX, key_form, snapshot
+from tests.pages import HTMX, key_form, rotate_form, snapshot, soon
 from tests.test_architecture import OURS, patterns
 
 pytestmark = pytest.mark.django_db
 ACCESS = {pattern.name: pattern.callback.access for _, pattern in OURS}
 ROUTES = {pattern.name: route for route, pattern in OURS}
 OF_AN_ORGANIZATION = [name for name in ACCESS if ACCESS[name].startswith("role:")]
-OF_A_THING = re.compile(r":(public_id|pk|name|code)>")
+OF_A_THING = re.compile(r":(public_id|pk|name|code|number)>")
 # What a browser sends to each page that changes something; everything else changes nothing by POST.
 FORMS = {
     "key_create": key_form(),
@@ -37,6 +39,12 @@ FORMS = {
     "key_regenerate": {"token": str(uuid.uuid4())},
     "key_revoke": {"reason": "leaked"},
     "key_bulk_revoke": {"reason": "leaked"},
+    "key_rotate": rotate_form(),
+    "key_bulk_rotate": rotate_form(),
+    "rotation_extend": {"end": "", "seen": ""},
+    "rotation_finish": {},
+    "rotation_cancel": {},
+    "rotation_link": {"link_lasts": "60"},
     "scope_create": {"name": "new:read", "description": "Read new things"},
     "scope_edit": {"description": "Other words"},
     "scope_delete": {},
@@ -67,6 +75,9 @@ class Things:
         make_scope(organization, "spare:read")
         make_environment(organization, "spare")
         self.member = make_member(organization, Role.VIEWER, make_user())
+        self.rotation = make_rotation(organization).rotation
+        handed = make_rotation(organization, link_lasts=timedelta(days=1))
+        self.awaited, self.token = handed.rotation, handed.token
 
     def url(self, page, **other):
         key = {"key_resume": self.paused, "key_exempt_end": self.exempt}.get(page, self.key)
@@ -76,6 +87,8 @@ class Things:
             "code": "spare",
             "pk": self.member.pk,
             "name": "spare:read",
+            "number": self.awaited.pk if page == "rotation_link" else self.rotation.pk,
+            "token": self.token,
             "table": "outcomes",
             "kind": "csv",
         } | other
@@ -84,12 +97,14 @@ class Things:
 
     def form(self, name):
         form = dict(FORMS.get(name, {}))
-        if name == "key_bulk_revoke":
+        if name in {"key_bulk_revoke", "key_bulk_rotate"}:
             form["key"] = [self.key.public_id]
         if name == "key_exempt":
             form["owner"] = self.member.pk
         if name == "key_exempt_end":
             form["seen"] = self.exempt.exemption.changed_at.isoformat()
+        if name == "rotation_extend":
+            form |= {"end": f"{soon():%Y-%m-%dT%H:%M}", "seen": self.rotation.deadline.isoformat()}
         return form
 
 
@@ -155,7 +170,7 @@ def test_the_role_that_is_needed_and_each_above_it_is_answered(things, cast, nam
     for role, client in cast.items():
         if role.includes(needed(name)):
             response = send(client, method, things, name)
-            leads_on = name in {"key_bulk_revoke", "scope_create", "member_add"} or method == "POST"
+            leads_on = name in {"key_bulk_revoke", "key_bulk_rotate", "scope_create", "member_add"} or method == "POST"
             assert response.status_code in ({200, 302, 303, 404, 422} if leads_on else {200})
 
 
@@ -181,7 +196,9 @@ def test_a_thing_of_another_organization_is_not_there(things, admin, outsider, c
     scope = make_scope(outsider.memberships.first().organization, "other:read")
     environment = make_environment(outsider.memberships.first().organization, "other")
     key = {"key_resume": theirs.paused, "key_exempt_end": theirs.exempt}.get(name, theirs.key)
-    address = things.url(name, public_id=key.public_id, pk=theirs.member.pk, name=scope.name, code=environment.code)
+    number = {"rotation_link": theirs.awaited}.get(name, theirs.rotation).pk
+    others = {"name": scope.name, "code": environment.code, "number": number}
+    address = things.url(name, public_id=key.public_id, pk=theirs.member.pk, **others)
     client = client_of(admin)
     before = snapshot()
     for headers in (None, HTMX):
@@ -206,8 +223,9 @@ def test_a_public_page_is_there_for_everybody(things, viewer, client_of, name):
         assert client.get(things.url(name)).status_code == 200
 
 
-def test_only_what_the_sign_in_page_needs_is_public():
-    assert {name for name, access in ACCESS.items() if access.startswith("public: ")} == {"stylesheet", "script"}
+def test_only_what_the_sign_in_page_needs_and_the_way_to_a_key_by_a_link_are_public():
+    found = {name for name, access in ACCESS.items() if access.startswith("public: ")}
+    assert found == {"stylesheet", "script", "rotation_take"}
 
 
 ACCOUNT_PAGES = [(route, pattern.name) for route, pattern in patterns() if route.startswith("accounts/")]

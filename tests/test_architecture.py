@@ -14,6 +14,8 @@ LAYERS = [
     {"views", "management", "accounts"},
     {
         "forms",
+        "rotation_forms",
+        "notifiers",
         "tallies",
         "filters",
         "widgets",

@@ -15,7 +15,7 @@ from apikeys.models.series import RANGES
 from apikeys.ranges import TimeRange
 
 NOW = datetime(2026, 11, 24, 10, 30, tzinfo=UTC)
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 LABELS = dict(Outcome.choices)
 
 
@@ -88,6 +88,9 @@ def test_a_column_says_its_time_and_its_figures():
 @pytest.mark.parametrize(
     ("places", "told", "unit"),
     [
+        (edges(30, MINUTE), "Tue 24 Nov, 23:30 to 23:31", "minute"),
+        (edges(30, 5 * MINUTE), "Tue 24 Nov, 21:30 to 21:35", "5 minutes"),
+        (edges(30, 15 * MINUTE), "Tue 24 Nov, 16:30 to 16:45", "15 minutes"),
         (edges(24, HOUR), "Tue 24 Nov, 00:00", "hour"),
         (edges(28, 6 * HOUR), "Wed 18 Nov, 00:00 to 06:00", "6 hours"),
         (edges(30), "Mon 26 Oct", "day"),
@@ -121,6 +124,31 @@ def test_the_axis_has_a_few_words_in_order_within_the_chart(name, zone):
     assert at == sorted(at)
     assert all(0 < x < 100 for x in at)
     assert len({label.text for label in labels}) == len(labels)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "Australia/Lord_Howe"])
+@pytest.mark.parametrize(("step", "count"), [(MINUTE, 61), (MINUTE, 72), (5 * MINUTE, 72), (15 * MINUTE, 72)])
+def test_the_axis_of_steps_below_an_hour_has_times_in_order(zone, step, count):
+    places = edges(count, step)
+    labels = draw({"valid": [1] * count}, places, zone=ZoneInfo(zone)).labels
+    at = [float(label.x.rstrip("%")) for label in labels]
+    assert 3 <= len(labels) <= 8
+    assert at == sorted(at)
+    assert all(0 < x < 100 for x in at)
+    assert len({label.text for label in labels}) == len(labels)
+    assert all(re.fullmatch(r"\d\d:\d\d", label.text) for label in labels)
+
+
+def test_other_things_than_outcomes_can_be_stacked_and_the_first_is_always_told():
+    labels = {"old": "with the old key", "new": "with the new key", "refused": "refused"}
+    counts = {"old": [0, 0], "new": [30, 10], "refused": [0, 0]}
+    chart = stacked_bars(edges(2), counts, labels, now=NOW, stack=("old", "new", "refused"))
+    assert [(layer.outcome, layer.label, layer.total) for layer in chart.layers] == [
+        ("old", "with the old key", 0),
+        ("new", "with the new key", 40),
+    ]
+    assert boxes(chart.layers[1].path) == [(0.14, 100, 100), (1.14, 100, pytest.approx(100 / 3, abs=0.1))]
+    assert chart.columns[0].title.endswith("30 with the new key")
 
 
 def test_the_axis_of_a_single_step_has_its_word():

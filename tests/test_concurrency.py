@@ -2,9 +2,12 @@
 
 import uuid
 from dataclasses import replace
+from datetime import timedelta
 
+import pytest
 from django.core.exceptions import ValidationError
 from django.test import Client
+from django.utils import timezone
 
 from apikeys.models import (
     Actor,
@@ -12,6 +15,7 @@ from apikeys.models import (
     ApiKey,
     AuditAction,
     AuditEntry,
+    Ending,
     InUseError,
     KeyRevokedError,
     LastAdminError,
@@ -19,11 +23,15 @@ from apikeys.models import (
     Organization,
     RevocationReason,
     Role,
+    Rotation,
+    RotationOverError,
     Scope,
     StaleKeyError,
+    StaleRotationError,
     UsageHour,
 )
-from tests.factories import make_event, make_key, make_member, make_scope
+from tests.factories import make_event, make_key, make_member, make_rotation, make_scope
+from tests.pages import rotate_form, url
 from tests.threads import run_together
 
 BY = Actor.command()
@@ -87,6 +95,128 @@ def test_a_token_serves_one_regeneration(committed):
         return ApiKey.objects.for_pages().get(pk=key.pk).regenerate(by=BY, form_token=token)
 
     assert kinds(run_together(regenerate, regenerate)) == [AlreadyIssuedError.__name__, "IssuedKey"]
+
+
+def rotating(organization, **form):
+    """Return how to start a rotation of one key by form, each time in a client of its own."""
+    key, admin = make_key(organization).key, organization.members.get().user
+
+    def send():
+        client = Client()
+        client.force_login(admin)
+        return client.post(url("key_rotate", organization, key.public_id), rotate_form(**form))
+
+    return key, send
+
+
+@pytest.mark.parametrize("overlap", ["10080", "0"])
+def test_of_two_starts_of_a_rotation_the_second_is_led_away_and_makes_no_key(committed, overlap):
+    key, send = rotating(committed, overlap=overlap)
+    answers = run_together(send, send, send)
+    assert sorted(answer.status_code for answer in answers) == [200, 302, 302]
+    rotation = Rotation.objects.for_pages().get(old_key=key)
+    if overlap != "0":
+        assert {answer["Location"] for answer in answers if answer.status_code == 302} == {rotation.get_absolute_url()}
+    assert committed.keys.count() == 2
+    assert entries(key, AuditAction.ROTATION_START) == 1
+
+
+def test_a_rotation_form_sent_twice_at_once_makes_one_key_and_leads_to_its_rotation(committed):
+    key, send = rotating(committed, token=str(uuid.uuid4()), overlap="0")
+    answers = run_together(send, send, send)
+    assert sorted(answer.status_code for answer in answers) == [200, 302, 302]
+    rotation = Rotation.objects.for_pages().get(old_key=key)
+    assert {answer["Location"] for answer in answers if answer.status_code == 302} == {rotation.get_absolute_url()}
+    assert committed.keys.count() == 2
+
+
+def test_a_rotation_is_finished_or_cancelled_once(committed):
+    rotation = make_rotation(committed).rotation
+
+    def end(verb):
+        return lambda: getattr(Rotation.objects.for_pages().get(pk=rotation.pk), verb)(by=BY)
+
+    results = run_together(end("finish"), end("cancel"), end("finish"), end("cancel"))
+    assert kinds(results) == ["NoneType"] + [RotationOverError.__name__] * 3
+    old, new = (ApiKey.objects.get(pk=pk) for pk in (rotation.old_key_id, rotation.new_key_id))
+    assert (old.revoked_at is None) != (new.revoked_at is None), "one key is left, and only one"
+
+
+def test_a_rotation_that_is_finished_and_extended_at_once_is_finished(committed):
+    """Whoever is first: an extension before it is overtaken, one after it is refused."""
+    rotation = make_rotation(committed).rotation
+    end = timezone.now() + timedelta(days=20)
+
+    def finish():
+        Rotation.objects.for_pages().get(pk=rotation.pk).finish(by=BY)
+
+    def extend():
+        Rotation.objects.for_pages().get(pk=rotation.pk).extend(end, by=BY)
+
+    finished, extended = run_together(finish, extend)
+    assert finished is None
+    assert extended is None or isinstance(extended, RotationOverError)
+    old = ApiKey.objects.get(pk=rotation.old_key_id)
+    assert old.revoked_at
+    assert (old.expires_at == end) == (extended is None)
+    assert entries(old, AuditAction.ROTATION_EXTEND) == (extended is None)
+
+
+def test_of_two_extensions_from_the_same_end_the_later_is_refused(committed):
+    rotation = make_rotation(committed).rotation
+    seen = rotation.deadline
+
+    def extend(days):
+        end = timezone.now() + timedelta(days=days)
+        return lambda: Rotation.objects.for_pages().get(pk=rotation.pk).extend(end, by=BY, seen=seen)
+
+    assert kinds(run_together(extend(20), extend(30))) == ["NoneType", StaleRotationError.__name__]
+
+
+def test_a_link_that_is_opened_twice_at_once_makes_one_key(committed):
+    started = make_rotation(committed, link_lasts=timedelta(days=1))
+
+    def take():
+        return Client().post(f"/handover/{started.token}").status_code
+
+    assert sorted(run_together(take, take, take)) == [200, 410, 410]
+    assert committed.keys.count() == 2
+
+
+def test_a_link_that_is_taken_while_the_rotation_is_cancelled_leaves_no_key_that_works_unseen(committed):
+    started = make_rotation(committed, link_lasts=timedelta(days=1))
+
+    def take():
+        return Client().post(f"/handover/{started.token}").status_code
+
+    def cancel():
+        Rotation.objects.for_pages().get(pk=started.rotation.pk).cancel(by=BY)
+
+    taken, cancelled = run_together(take, cancel)
+    assert cancelled is None
+    assert taken in {200, 410}
+    rotation = Rotation.objects.for_pages().get(pk=started.rotation.pk)
+    assert rotation.is_called_off
+    assert rotation.old_key.is_usable
+    assert rotation.new_key is None or rotation.new_key.revoked_at
+
+
+def test_a_key_is_rotated_or_revoked_or_first_the_one_then_the_other(committed):
+    key = make_key(committed).key
+
+    def start():
+        return make_rotation(committed, ApiKey.objects.for_pages().get(pk=key.pk))
+
+    def revoke():
+        ApiKey.objects.for_pages().get(pk=key.pk).revoke(reason=RevocationReason.LEAKED, by=BY)
+
+    started, revoked = run_together(start, revoke)
+    assert revoked is None
+    if isinstance(started, KeyRevokedError):
+        assert committed.keys.count() == 1
+    else:
+        assert Rotation.objects.get(old_key=key).ending == Ending.OLD_REVOKED
+        assert ApiKey.objects.get(pk=started.rotation.new_key_id).is_usable
 
 
 def test_of_two_edits_of_one_version_the_later_is_refused(committed):

@@ -13,7 +13,7 @@ from apikeys.models import ApiKey, KeyActivity
 from apikeys.models.extremes import floor_minute
 from apikeys.models.key import EXPIRING_WITHIN
 from apikeys.paging import take_page
-from tests.factories import make_key, make_old_key, make_rhythm
+from tests.factories import make_actor, make_key, make_old_key, make_rhythm, make_rotation
 from tests.pages import age_limit, make_keys
 
 pytestmark = pytest.mark.django_db
@@ -145,6 +145,25 @@ def test_a_rotation_is_found_up_to_its_border(organization, viewing, query, left
     listing.now = key.created_at + 60 * DAY - left
     assert listing.is_valid()
     assert (key in listing.qs) == found
+
+
+def test_the_newest_of_each_lineage_is_found_alone(organization, viewing):
+    """Also while both keys work; when the rotation is called off, the old key is the newest again."""
+    alone, first, called_off = (make_key(organization).key for _ in range(3))
+    second = make_rotation(organization, first)
+    second.rotation.finish(by=make_actor())
+    third = make_rotation(organization, second.issued.key).issued.key
+    cancelled = make_rotation(organization, called_off)
+    cancelled.rotation.cancel(by=make_actor())
+    awaited = make_rotation(organization, link_lasts=DAY).rotation.old_key
+    found = filtered(viewing, organization, "generation=newest")
+    assert found.is_valid()
+    assert set(found.qs) == {alone, third, called_off, cancelled.issued.key, awaited}
+
+
+@pytest.mark.parametrize("value", ["oldest", "NEWEST", "1", "x" * 500])
+def test_no_other_generation_can_be_asked_for(organization, viewing, value):
+    assert list(filtered(viewing, organization, f"generation={value}").form.errors) == ["generation"]
 
 
 @pytest.mark.parametrize("after_use", [timedelta(seconds=1), 5 * DAY])

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import uuid
+from datetime import timedelta
 
 import pytest
 from django.contrib.messages.storage.cookie import CookieStorage
@@ -18,8 +19,9 @@ from django.test import Client
 from apikeys import key_secret
 from apikeys.logs import RedactingFormatter
 from apikeys.models import AuditAction, UsageEvent
-from tests.factories import make_key
-from tests.pages import HTMX, edit_form, entries, key_form, url
+from tests.commands.running import run
+from tests.factories import make_key, make_rotation
+from tests.pages import HTMX, edit_form, entries, key_form, rotate_form, url
 
 pytestmark = pytest.mark.django_db
 PIECE = 16  # so many characters in a row of a secret are as bad as all
@@ -173,6 +175,26 @@ def regenerate(organization, client):
     return key_secret.parse(response.context["secret"]), response
 
 
+def rotate(organization, client):
+    key = make_key(organization).key
+    response = client.post(url("key_rotate", organization, key.public_id), rotate_form())
+    return key_secret.parse(response.context["secret"]), response
+
+
+def rotate_several(organization, client):
+    form = rotate_form(key=[make_key(organization).key.public_id])
+    response = client.post(url("key_bulk_rotate", organization), form)
+    return response.context["started"][0].issued.secret, response
+
+
+def take_by_link(organization, client):
+    response = client.post(f"/handover/{make_rotation(organization, link_lasts=timedelta(days=1)).token}")
+    return key_secret.parse(response.context["secret"]), response
+
+
+WAYS = [issue_by_form, regenerate, rotate, rotate_several, take_by_link]
+
+
 def issue_by_command(organization):
     out, err = io.StringIO(), io.StringIO()
     asked = f"--organization={organization.slug} --name=nightly --purpose=Orders --owner=team@example.com "
@@ -184,7 +206,15 @@ def issue_by_command(organization):
     return secret
 
 
-@pytest.mark.parametrize("way", [issue_by_form, regenerate])
+def rotate_by_command(organization, operator):
+    ran = run("rotate_key", make_key(organization).key.public_id, "--reason=regular", f"--by={operator.email}")
+    secret = key_secret.parse(ran.out.strip())
+    assert ran.out.count(secret.text) == 1
+    assert not holds(ran.err, secret)
+    return secret
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_the_one_showing_holds_the_key_and_no_cache_may_keep_it(organization, operator, watch, mailoutbox, way):
     client = watch.client(operator)
     secret, showing = way(organization, client)
@@ -198,7 +228,7 @@ def test_the_one_showing_holds_the_key_and_no_cache_may_keep_it(organization, op
     search(watch, mailoutbox, [secret], shown=[showing])
 
 
-@pytest.mark.parametrize("way", [issue_by_form, regenerate])
+@pytest.mark.parametrize("way", WAYS)
 def test_to_htmx_too_it_is_shown_once_and_never_stored(organization, operator, watch, mailoutbox, way):
     client = watch.client(operator, headers=HTMX)
     secret, showing = way(organization, client)
@@ -255,18 +285,24 @@ def paste_into_the_dashboard(organization, client, secret):
         client.get(url("audit_list", organization), headers={"User-Agent": text, "Referer": f"http://x/{text}"})
         list(client.get(url("audit_export", organization, "csv"), headers={"User-Agent": text}))
         client.post(url("key_bulk_revoke", organization), {"key": [text], "reason": "leaked"})
+        client.get(url("key_bulk_rotate", organization, q=text, key=text))
+        client.post(url("key_bulk_rotate", organization), rotate_form(key=[text], confirmation=text, token=text))
+        client.get(f"/acme/keys/{text}/rotate")
+        client.get(url("rotation_list", organization, after=text, show=text))
+        client.get(f"/handover/{text}")
+        client.post(f"/handover/{text}", {"token": text})
 
 
 def test_a_key_that_is_used_mistyped_and_pasted_is_nowhere(organization, admin, verifier, watch, mailoutbox):
     client = watch.client(admin)
     first, showing = issue_by_form(organization, client)
     second, second_showing = regenerate(organization, client)
-    third = issue_by_command(organization)
-    for secret in (first, second, third):
+    third, fourth = issue_by_command(organization), rotate_by_command(organization, admin)
+    for secret in (first, second, third, fourth):
         use_at_the_verifier(organization, verifier, secret)
         paste_into_the_dashboard(organization, client, secret)
     assert UsageEvent.objects.count() > 50
-    search(watch, mailoutbox, [first, second, third], shown=[showing, second_showing])
+    search(watch, mailoutbox, [first, second, third, fourth], shown=[showing, second_showing])
     everything = [text for _, text in database_texts()]
     assert any(first.public_id in text for text in everything), "the search does not see the database"
 
@@ -296,6 +332,14 @@ FIELDS = {
     "the note of several ends": (
         lambda key: url("key_bulk_revoke", key.organization),
         lambda key, text: {"reason": "leaked", "note": text, "key": [key.public_id]},
+    ),
+    "the note of a rotation": (
+        lambda key: f"{key.get_absolute_url()}/rotate",
+        lambda key, text: rotate_form(note=f"{text} was found"),
+    ),
+    "the note of several rotations": (
+        lambda key: url("key_bulk_rotate", key.organization),
+        lambda key, text: rotate_form(note=text, key=[key.public_id]),
     ),
     "a scope's description": (
         lambda key: url("scope_create", key.organization),
@@ -355,20 +399,23 @@ def test_an_error_page_does_not_show_the_key_that_was_sent(
 
 
 made = []
+# Where a view has made a key and shows it: the function and its local variable.
+SHOWING = {"show_once": "issued", "rotation_take": "issued", "_show_all_started": "started"}
 
 
 def break_rendering(request):
     """Fail as a context processor can, while the page that shows a key is rendered; keep what it would have shown."""
     for frame in inspect.stack():
-        if frame.function == "show_once":
-            made.append(key_secret.parse(frame.frame.f_locals["text"]))
+        if frame.function in SHOWING:
+            found = frame.frame.f_locals[SHOWING[frame.function]]
+            made.append((found[0].issued if isinstance(found, list) else found).secret)
             raise RuntimeError("nobody has thought of this")
     return {}
 
 
 @pytest.mark.parametrize("accept", ["text/html", "text/plain"])
 @pytest.mark.parametrize("debug", [False, True])
-@pytest.mark.parametrize("way", ["key_create", "key_regenerate"])
+@pytest.mark.parametrize("way", ["key_create", "key_regenerate", "key_rotate", "key_bulk_rotate", "rotation_take"])
 def test_an_error_while_a_key_is_shown_does_not_show_it(
     organization, operator, settings, watch, mailoutbox, debug, way, accept
 ):
@@ -377,8 +424,11 @@ def test_an_error_while_a_key_is_shown_does_not_show_it(
     settings.TEMPLATES[0]["OPTIONS"]["context_processors"].append(f"{__name__}.break_rendering")
     old = make_key(organization)
     client = watch.client(operator, headers={"Accept": accept})
-    address = url(way, organization, *([old.key.public_id] if way == "key_regenerate" else []))
-    form = key_form() if way == "key_create" else {"token": str(uuid.uuid4())}
+    if way == "rotation_take":
+        address = f"/handover/{make_rotation(organization, old.key, link_lasts=timedelta(days=1)).token}"
+    else:
+        address = url(way, organization, *([old.key.public_id] if way in {"key_regenerate", "key_rotate"} else []))
+    form = key_form() if way == "key_create" else rotate_form(key=[old.key.public_id])
     made.clear()
     response = client.post(address, form)
     assert response.status_code == 500

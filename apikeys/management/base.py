@@ -53,7 +53,8 @@ class Command(BaseCommand):
             raise CommandError(f"The database failed: {str(error).strip()}") from error
 
     def answer(self, options: Mapping[str, Any], facts: Mapping[str, object], words: str) -> None:
-        """Print what was done, and keep it of a scheduled run."""
+        """Print what was done, and keep it of a scheduled run. Without words it prints nothing, no line."""
         if self.job_run:
             self.job_run.done = words
-        self.stdout.write(json.dumps(facts, ensure_ascii=False) if options["json"] else words)
+        if told := json.dumps(facts, ensure_ascii=False) if options["json"] else words:
+            self.stdout.write(told)

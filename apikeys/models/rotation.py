@@ -99,8 +99,8 @@ class Ending(models.TextChoices):
     DEADLINE = "deadline", "ended at its deadline"
     SAFE = "safe", "finished by itself, when it was safe"
     CANCELLED = "cancelled", "cancelled"
-    OLD_REVOKED = "old_revoked", "ended: the old key was revoked"
-    NEW_REVOKED = "new_revoked", "cancelled: the new key was revoked"
+    OLD_REVOKED = "old_revoked", "the old key was revoked"
+    NEW_REVOKED = "new_revoked", "the new key was revoked"
 
 
 def endings() -> list[tuple[str, str]]:
@@ -142,6 +142,10 @@ class StartedRotation(NamedTuple):
     rotation: Rotation
     issued: IssuedKey | None
     token: str | None
+
+    def __repr__(self) -> str:
+        """Leave out what exists nowhere else."""
+        return f"<Started {self.rotation}>"
 
 
 class RotationQuerySet(models.QuerySet["Rotation"]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from http import HTTPStatus
 
 from django.contrib.auth.views import redirect_to_login
@@ -14,7 +15,7 @@ from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_http_methods
 
 from apikeys.http import actor, zone_of
-from apikeys.models import LinkError, Rotation
+from apikeys.models import Actor, LinkError, Rotation
 from apikeys.permissions import public
 from apikeys.views.keys import secret_context
 
@@ -39,13 +40,19 @@ def rotation_take(request: HttpRequest, token: str) -> HttpResponse:
         if request.method != "POST":
             return render(request, "apikeys/rotation_take.html", context)
         try:
-            issued = rotation.take(token, by=actor(request))
+            issued = rotation.take(token, by=_taker(request, rotation))
         except LinkError:
             return _not_good(request)
         except ValidationError as error:
             context["faults"] = error.messages
             return render(request, "apikeys/rotation_take.html", context, status=HTTPStatus.UNPROCESSABLE_ENTITY)
         return render(request, "apikeys/rotation_take.html", context | secret_context(issued))
+
+
+def _taker(request: HttpRequest, rotation: Rotation) -> Actor:
+    """Return who takes the key: without an account, whoever reads the mail of that address."""
+    by = actor(request)
+    return by if by.user else replace(by, label=rotation.link_sent_to)
 
 
 def _not_good(request: HttpRequest) -> HttpResponse:

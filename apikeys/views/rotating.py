@@ -31,6 +31,7 @@ from apikeys.models import (
     StartedRotation,
     Status,
 )
+from apikeys.models.rotation import RotationQuerySet
 from apikeys.notifiers import send_key_links
 from apikeys.paging import changed_url
 from apikeys.permissions import role_required
@@ -45,6 +46,8 @@ from apikeys.views.revocation import GET_OR_POST, MAX_BULK, already_revoked
 def key_rotate(request: MemberRequest, public_id: str) -> HttpResponse:
     """Ask how a key is to be rotated, and start it: the new key is shown once, or a link to it is sent."""
     key = get_key(request, public_id)
+    if (before := _sent_before(request)) is not None:
+        return _started_before(request, before)
     if (refusal := _refusal(key)) is not None:
         messages.error(request, refusal)
         running = key.open_rotation
@@ -93,9 +96,12 @@ def _reason(request: MemberRequest) -> str:
 
 
 def _reason_links(request: MemberRequest, form: RotateForm) -> list[dict[str, Any]]:
-    chosen = form["reason"].value()
+    chosen, query = form["reason"].value(), request.GET.copy()
+    if request.method == "POST":
+        # The keys of several were sent with the form; its address does not name them.
+        query.setlist("key", request.POST.getlist("key"))
     return [
-        {"label": label, "url": changed_url(request.path, request.GET, reason=value), "current": value == chosen}
+        {"label": label, "url": changed_url(request.path, query, reason=value), "current": value == chosen}
         for value, label in RotationReason.choices
     ]
 
@@ -104,11 +110,27 @@ def _start(key: ApiKey, form: RotateForm, request: MemberRequest, token: uuid.UU
     return Rotation.objects.start(key, form.terms_for(key), by=actor(request), form_token=token)
 
 
+def _sent_before(request: MemberRequest, *keys: str) -> Rotation | None:
+    """Return a rotation that the same form started when it was sent before, perhaps of one of several keys.
+
+    Asked first: the key is in that rotation since then, or revoked by it.
+    """
+    try:
+        token = uuid.UUID(request.POST.get("token", ""))
+    except ValueError:
+        return None
+    tokens = [uuid.uuid5(token, key) for key in keys] or [token]
+    rotations: RotationQuerySet = request.member.organization.rotations.for_pages()
+    found: Rotation | None = rotations.filter(form_token__in=tokens).first()
+    return found
+
+
 def _started_before(request: MemberRequest, rotation: Rotation) -> HttpResponse:
     """Lead to the rotation that the same form started before: it made no second key."""
-    told = f"This form was sent before: the rotation of {rotation.old_key.name} runs, and there is one new key."
-    if not rotation.awaits_owner:
-        told += " It was shown once. If you did not store it, cancel the rotation and start again."
+    told = f"This form was sent before: it started this rotation of {rotation.old_key.name}, and there is one new key."
+    if not rotation.link_sent_to:
+        again = "cancel the rotation and start again" if rotation.is_open else "rotate the new key"
+        told += f" It was shown once. If you did not store it, {again}."
     messages.warning(request, told)
     return go_to(request, rotation.get_absolute_url())
 
@@ -145,6 +167,8 @@ def key_bulk_rotate(request: MemberRequest) -> HttpResponse:
     organization = request.member.organization
     listing = reverse("key_list", args=[organization.slug])
     chosen, fault = _chosen_keys(request)
+    if chosen and _sent_before(request, *(key.public_id for key in chosen)):
+        return _all_started_before(request)
     left_out = [(key, told) for key in chosen if (told := _refusal(key)) is not None]
     keys = [key for key in chosen if key not in {key for key, _ in left_out}]
     if fault or not keys:
@@ -163,12 +187,11 @@ def key_bulk_rotate(request: MemberRequest) -> HttpResponse:
                 token = form.cleaned_data["token"] or uuid.uuid4()
                 started = [_start(key, form, request, uuid.uuid5(token, key.public_id)) for key in keys]
         except AlreadyStartedError:
-            messages.warning(request, "This form was sent before: these rotations run, and there is one new key each.")
-            return go_to(request, reverse("rotation_list", args=[organization.slug]))
+            return _all_started_before(request)
         except (RotationRunningError, KeyRevokedError, KeyExpiredError, KeyPausedError):
-            form.add_error(None, "One of these keys was changed meanwhile; nothing was started. Look again.")
-            left_out = [(key, told) for key in keys if (told := _refusal(get_key(request, key.public_id)))]
-            keys = [key for key in keys if key not in {key for key, _ in left_out}]
+            messages.error(request, "One of these keys was changed meanwhile; nothing was started. Look again.")
+            chosen_again = {"key": [key.public_id for key in chosen], "reason": form.cleaned_data["reason"]}
+            return go_to(request, reverse("key_bulk_rotate", args=[organization.slug], query=chosen_again))
         except ValidationError as error:
             add_verb_errors(form, error, ROTATE_FIELDS)
         else:
@@ -205,8 +228,16 @@ def _chosen_keys(request: MemberRequest) -> tuple[list[ApiKey], str]:
         return [], "Select the keys to rotate, or filter the list first."
     found = list(listing.qs.usable(listing.now).newest().order_by("-pk")[: MAX_BULK + 1])
     if len(found) > MAX_BULK:
-        return [], f"More than {MAX_BULK} keys match, and so many can be rotated at once. Filter the list further."
+        return [], f"More than {MAX_BULK} keys match; at most so many can be rotated at once. Filter the list further."
     return found, "" if found else "No usable key matches these filters."
+
+
+def _all_started_before(request: MemberRequest) -> HttpResponse:
+    messages.warning(
+        request,
+        "This form was sent before: it started these rotations, and there is one new key each. None was made now.",
+    )
+    return go_to(request, reverse("rotation_list", args=[request.member.organization.slug]) + "?show=all")
 
 
 def _show_all_started(request: MemberRequest, started: list[StartedRotation]) -> HttpResponse:

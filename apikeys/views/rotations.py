@@ -69,7 +69,8 @@ def rotation_list(request: MemberRequest) -> HttpResponse:
         "bad_cursor": bad,
         "clear_url": request.path,
         "next_url": changed_url(request.path, request.GET, after=found.cursor) if found.cursor else "",
-        "first_url": changed_url(request.path, request.GET) if request.GET.get("after") else "",
+        # A damaged address is not written into the page: it may hold anything.
+        "first_url": changed_url(request.path, request.GET) if request.GET.get("after") and not bad else "",
     }
     status = HTTPStatus.UNPROCESSABLE_ENTITY if bad else HTTPStatus.OK
     return page(request, "apikeys/rotation_list.html", "rotations", context, partial="rotation_table", status=status)
@@ -155,7 +156,7 @@ def rotation_extend(request: MemberRequest, number: int) -> HttpResponse:
 def _over(request: MemberRequest, rotation: Rotation) -> HttpResponse:
     """Say on the rotation's page that it is over: somebody else was quicker, or its deadline."""
     if rotation.closed_at:
-        told = f"This rotation {Ending(rotation.ending).label} already, by {rotation.closed_by_label}."
+        told = f"This rotation is over: {Ending(rotation.ending).label}, by {rotation.closed_by_label}."
         messages.warning(request, told if rotation.ending != Ending.SAFE else "This rotation finished by itself.")
     else:
         messages.warning(request, "The deadline of this rotation has passed: the old key is refused.")
@@ -171,7 +172,8 @@ def rotation_finish(request: MemberRequest, number: int) -> HttpResponse:
         return _over(request, rotation)
     evidence = KeyEvidence.of(rotation.old_key)
     progress = RotationProgress.of(rotation)
-    expected = "" if progress.safety.is_safe or rotation.is_overdue or not evidence.in_use else rotation.old_key.name
+    would_break = evidence.in_use or progress.safety.waiting
+    expected = rotation.old_key.name if would_break and not progress.safety.is_safe and rotation.is_open else ""
     form = EndForm(posted(request), expected=expected)
     if request.method == "POST" and form.is_valid():
         try:

@@ -67,6 +67,7 @@ def test_each_job_is_reported_with_when_it_began_and_succeeded_last():
     found = {one.job: one for one in JobRun.objects.report()}
     assert {job: one.state for job, one in found.items()} == {
         CHECK: "works",
+        "finish_rotations": "never",
         "roll_up_usage": "failed",
         "flag_keys": "late",
         "prune_usage": "late",

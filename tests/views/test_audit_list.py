@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apikeys.models import Actor, AuditAction, AuditEntry, Via
-from tests.factories import make_actor, make_key, make_organization
+from tests.factories import make_actor, make_key, make_organization, make_rotation
 from tests.pages import HOSTILE, HTMX, entries, is_partial, is_whole_page, snapshot, url
 
 pytestmark = pytest.mark.django_db
@@ -102,6 +102,37 @@ def test_the_filters_narrow_it_by_who_action_key_address_and_time(organization, 
         assert (response.status_code, len(actions(response))) == (200, number), query
 
 
+def test_all_generations_of_a_key_are_read_as_one_history(organization, visit):
+    first = make_key(organization, "checkout").key
+    second = make_rotation(organization, first)
+    second.rotation.finish(by=make_actor())
+    third = make_rotation(organization, second.issued.key).issued.key
+    make_key(organization, "another")
+    cancelled = make_rotation(organization, make_key(organization).key)
+    cancelled.rotation.cancel(by=make_actor())
+    lineage = {first.pk, second.issued.key.pk, third.pk}
+    for key in (first, second.issued.key, third):
+        response = visit(lineage=key.public_id)
+        assert {entry.key_id for entry in response.context["entries"]} == lineage
+        assert actions(response).count(AuditAction.ROTATION_START) == 2
+    [chip] = response.context["chips"]
+    assert (chip.label, chip.value, chip.remove_url) == ("All generations of", third.public_id, "/acme/audit/")
+    alone = cancelled.issued.key
+    assert {entry.key_id for entry in visit(lineage=alone.public_id).context["entries"]} == {alone.pk}
+
+
+@pytest.mark.parametrize("value", ["zzzzzzzzzzzz", "%", "x", "<b>"])
+def test_generations_of_no_key_are_none(organization, visit, value):
+    make_key(organization)
+    response = visit(lineage=value)
+    assert (response.status_code, actions(response)) == (200, [])
+
+
+def test_generations_of_another_organizations_key_are_none(organization, visit):
+    theirs = make_key(make_organization("elsewhere")).key
+    assert actions(visit(lineage=theirs.public_id)) == []
+
+
 def test_each_filter_that_is_on_has_a_chip(history, visit):
     chips = visit(action="key.pause", actor="bot").context["chips"]
     assert [(chip.label, chip.value) for chip in chips] == [("Who", "bot"), ("Action", "paused the key")]
@@ -116,6 +147,7 @@ BAD = {
     "a day that is still to come": ({"since": "9999-12-31"}, "since"),
     "a person over the limit": ({"actor": "x" * 255}, "actor"),
     "a key over the limit": ({"key": "x" * 101}, "key"),
+    "generations of a key over the limit": ({"lineage": "x" * 13}, "lineage"),
     "an address over the limit": ({"address": "1" * 46}, "address"),
 }
 
@@ -136,7 +168,7 @@ def test_a_broken_cursor_is_a_422(visit, cursor):
     assert response.context["bad_cursor"]
 
 
-@pytest.mark.parametrize("query", ["actor=%00", "key=a%00b", "after=%00", "address=%00"])
+@pytest.mark.parametrize("query", ["actor=%00", "key=a%00b", "after=%00", "address=%00", "lineage=%00"])
 def test_a_nul_is_a_400(organization, viewer, client_of, query):
     assert client_of(viewer).get(f"/acme/audit/?{query}").status_code == 400
 

@@ -5,9 +5,9 @@ from django.db import OperationalError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from apikeys.models import ApiKey, AuditAction
+from apikeys.models import ApiKey, AuditAction, Ending, Rotation
 from apikeys.views.revocation import MAX_BULK
-from tests.factories import make_event, make_key, make_organization, make_revoked_key
+from tests.factories import make_event, make_key, make_organization, make_revoked_key, make_rotation
 from tests.pages import HTMX, entries, is_partial, is_whole_page, messages_of, snapshot, url
 
 pytestmark = pytest.mark.django_db
@@ -138,6 +138,17 @@ def test_keys_that_are_revoked_already_are_left_out_and_named(organization, clie
     revoke(dead, alive)
     assert statuses(alive) == ["revoked"]
     assert len(entries(organization, AuditAction.KEY_REVOKE)) == 2
+
+
+@pytest.mark.parametrize("new_first", [True, False])
+def test_both_keys_of_a_rotation_end_and_the_rotation_with_them(organization, revoke, new_first):
+    started = make_rotation(organization)
+    keys = [started.rotation.old_key, started.issued.key]
+    assert revoke(*(reversed(keys) if new_first else keys)).status_code == 302
+    assert statuses(*keys) == ["revoked", "revoked"]
+    rotation = Rotation.objects.get()
+    assert rotation.closed_at
+    assert rotation.ending in {Ending.OLD_REVOKED, Ending.NEW_REVOKED}
 
 
 def test_a_double_submit_revokes_once(organization, revoke):

@@ -17,7 +17,9 @@ from tests.factories import (
     make_member,
     make_old_key,
     make_organization,
+    make_overdue_rotation,
     make_revoked_key,
+    make_rotation,
     make_scope,
 )
 from tests.pages import HOSTILE, HTMX, age_limit, day, is_partial, is_whole_page, key_form, soon, url
@@ -399,3 +401,149 @@ def test_it_says_by_when_the_key_should_be_rotated_and_whether_that_is_past(orga
         )
         assert ("overdue</span>" in text) == overdue
     assert "Rotate by" not in visit(make_revoked_key(organization).key).text
+
+
+# Rotations
+
+
+def buttons(organization, client, key):
+    """Return what a key's page offers to do with it, of what has to do with its replacement."""
+    text = client.get(key.get_absolute_url()).text
+    pages = ["key_rotate", "key_regenerate", "key_revoke"]
+    found = [page.removeprefix("key_") for page in pages if f'href="{url(page, organization, key.public_id)}"' in text]
+    return [*found, "to the rotation"] if "To the rotation" in text else found
+
+
+def test_a_key_that_works_can_be_rotated_and_one_that_does_not_cannot(organization, operator, client_of):
+    client = client_of(operator)
+    key, paused = make_key(organization).key, make_key(organization).key
+    paused.pause(by=BY)
+    assert buttons(organization, client, key) == ["rotate", "regenerate", "revoke"]
+    assert buttons(organization, client, paused) == ["regenerate", "revoke"]
+    assert buttons(organization, client, make_expired_key(organization).key) == ["regenerate", "revoke"]
+    assert buttons(organization, client, make_revoked_key(organization).key) == []
+
+
+def test_while_it_is_rotated_either_keys_page_leads_to_the_rotation_instead(organization, operator, client_of):
+    started = make_rotation(organization)
+    client = client_of(operator)
+    for key in (started.rotation.old_key, started.issued.key):
+        assert buttons(organization, client, key) == ["revoke", "to the rotation"]
+        assert f'href="{started.rotation.get_absolute_url()}"' in client.get(key.get_absolute_url()).text
+    started.rotation.finish(by=BY)
+    assert buttons(organization, client, started.issued.key) == ["rotate", "regenerate", "revoke"]
+
+
+def test_a_viewer_is_offered_nothing(organization, viewer, client_of):
+    assert buttons(organization, client_of(viewer), make_key(organization).key) == []
+
+
+def test_each_of_both_keys_says_what_it_is_in_the_rotation(organization, visit):
+    started = make_rotation(organization)
+    old, new = started.rotation.old_key, started.issued.key
+    text = visit(old).text
+    assert "It is being replaced." in text
+    assert "Both keys work until" in text
+    assert "Being replaced by" in text
+    assert new.fingerprint in text
+    assert "Callers are refused from then on." not in text, "its end is the rotation's"
+    text = visit(new).text
+    assert f"It takes the place of <code>{old.fingerprint}</code>." in text
+    assert "<dt>Replaces</dt>" in text
+
+
+def test_after_the_deadline_the_old_key_says_that_it_is_refused(organization, visit):
+    rotation = make_overdue_rotation(organization).rotation
+    text = visit(rotation.old_key).text
+    assert "The old key is refused since" in text
+    assert "It is being replaced." in text
+
+
+def test_after_the_end_each_names_the_other_and_neither_speaks_of_a_rotation_that_runs(organization, visit):
+    started = make_rotation(organization)
+    started.rotation.finish(by=BY)
+    text = visit(started.rotation.old_key).text
+    assert "It is being replaced." not in text
+    assert "Replaced by" in text
+    assert started.issued.key.fingerprint in text
+    assert "takes the place of" not in visit(started.issued.key).text
+
+
+def test_the_new_key_of_a_cancelled_rotation_says_what_it_was_for(organization, visit):
+    started = make_rotation(organization)
+    started.rotation.cancel(by=BY)
+    text = visit(started.issued.key).text
+    assert "It was to replace" in text
+    assert started.rotation.get_absolute_url() in text
+    assert "<dt>Replaces</dt>" not in text
+    old = visit(started.rotation.old_key)
+    assert "eing replaced" not in old.text
+    assert "generations" not in old.context
+
+
+def test_a_key_whose_owner_has_to_take_the_new_one_is_being_replaced(organization, visit):
+    rotation = make_rotation(organization, link_lasts=timedelta(days=1)).rotation
+    response = visit(rotation.old_key)
+    assert "It is being replaced." in response.text
+    assert "generations" not in response.context
+
+
+def test_the_generations_of_a_key_are_shown_with_the_requests_of_each(organization, visit):
+    first = make_key(organization, "checkout").key
+    second = make_rotation(organization, first)
+    second.rotation.finish(by=BY)
+    third = make_rotation(organization, second.issued.key)
+    keys = [third.issued.key, second.issued.key, first]
+    for place, key in enumerate(keys):
+        for _ in range(place + 1):
+            make_event(key, ago=timedelta(hours=2))
+    make_event(make_key(organization).key)
+    for key in keys:
+        response = visit(key)
+        assert [(row["key"], row["requests"]) for row in response.context["generations"]] == list(
+            zip(keys, (1, 2, 3), strict=True)
+        )
+        assert response.context["lineage_total"] == 6
+        card = response.text.partition('id="generations_title"')[2].partition("</section>")[0]
+        assert [fingerprint in card for fingerprint in (one.fingerprint for one in keys)] == [True] * 3
+        assert f'href="{key.get_absolute_url()}"' not in card, "it does not lead to itself"
+        assert f'href="{url("audit_list", organization)}?lineage={key.public_id}"' in card
+
+
+def test_a_key_that_replaced_none_has_no_generations(organization, visit):
+    assert "Generations" not in visit(make_key(organization).key).text
+
+
+def test_the_start_of_a_rotation_is_marked_in_the_chart_and_told_in_the_history(organization, visit):
+    started = make_rotation(organization, note="Yearly")
+    make_event(started.rotation.old_key)
+    text = visit(started.rotation.old_key).text
+    assert "Rotation started" in text
+    assert "started rotating the key" in text
+    assert "“<bdi>Yearly</bdi>”" in text
+
+
+def test_many_generations_cost_no_more_queries_than_two(organization, visit):
+    def rotate(key):
+        started = make_rotation(organization, key)
+        started.rotation.finish(by=BY)
+        return started.issued.key
+
+    key = rotate(make_key(organization).key)
+    visit(key)
+    with CaptureQueriesContext(connection) as few:
+        visit(key)
+    for _ in range(5):
+        key = rotate(key)
+    with CaptureQueriesContext(connection) as many:
+        visit(key)
+    assert len(many) <= len(few)
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_the_names_of_a_rotation_are_escaped(organization, visit, text):
+    started = make_rotation(organization, make_key(organization, text).key, note=text)
+    for key in (started.rotation.old_key, started.issued.key):
+        response = visit(key)
+        assert "<script>alert" not in response.text
+        assert "<img src=x" not in response.text

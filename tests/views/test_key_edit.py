@@ -14,6 +14,7 @@ from tests.factories import (
     make_member,
     make_organization,
     make_revoked_key,
+    make_rotation,
     make_scope,
 )
 from tests.pages import HOSTILE, HTMX, edit_form, entries, is_whole_page, messages_of, snapshot, soon, url
@@ -165,6 +166,23 @@ def test_a_key_that_was_revoked_meanwhile_is_not_changed(organization, key, oper
     assert response.status_code == 302
     assert any("revoked" in message for message in messages_of(response))
     assert snapshot() == before
+
+
+def test_while_it_is_rotated_everything_but_the_old_keys_end_can_be_changed(organization, key, edit):
+    started = make_rotation(organization, key, new_expires_at=soon(100))
+    old, new = stored(key), stored(started.issued.key)
+    assert edit(old, name="checkout 2").status_code == 302
+    assert (stored(key).name, stored(key).expires_at) == ("checkout 2", old.expires_at)
+    old, before = stored(key), snapshot()
+    for expires in ({"expires": "never"}, {"expires": "365"}):
+        response = edit(old, **expires)
+        assert response.status_code == 422
+        assert response.context["form"].errors["expires_on"] == [
+            "Its rotation says when it ends: extend or cancel that."
+        ]
+    assert snapshot() == before
+    assert edit(new, expires="never").status_code == 302
+    assert stored(new).expires_at is None
 
 
 def test_a_revoked_key_has_no_form(organization, operator, client_of):

@@ -8,7 +8,7 @@ from django.test import Client
 
 from apikeys import key_secret
 from apikeys.models import ApiKey, AuditAction, RevocationReason
-from tests.factories import make_expired_key, make_key, make_organization, make_revoked_key
+from tests.factories import make_expired_key, make_key, make_organization, make_revoked_key, make_rotation
 from tests.pages import HTMX, entries, is_partial, is_whole_page, messages_of, snapshot, soon, url
 
 pytestmark = pytest.mark.django_db
@@ -105,6 +105,21 @@ def test_a_dead_key_is_not_replaced(organization, regenerate, make):
     response = regenerate(key)
     assert response["Location"] == key.get_absolute_url()
     assert len(messages_of(response)) == 1
+    assert snapshot() == before
+
+
+@pytest.mark.parametrize("which", ["old", "new"])
+def test_a_key_that_is_being_rotated_is_not_replaced_and_it_leads_to_the_rotation(
+    organization, operator, client_of, regenerate, which
+):
+    started = make_rotation(organization, make_key(organization, "checkout").key)
+    key = {"old": started.rotation.old_key, "new": started.issued.key}[which]
+    client = client_of(operator)
+    before = snapshot()
+    for response in (regenerate(key), client.get(url("key_regenerate", organization, key.public_id))):
+        assert response["Location"] == started.rotation.get_absolute_url()
+        told = "checkout is being rotated. Finish the rotation now, or cancel it, and try again."
+        assert messages_of(response)[-1] == told
     assert snapshot() == before
 
 

@@ -6,8 +6,9 @@ import pytest
 from django.db import OperationalError, connection
 from django.test import Client
 
-from apikeys.models import Actor, ApiKey, AuditAction, RevocationReason
-from tests.factories import make_event, make_expired_key, make_key, make_organization, make_revoked_key
+from apikeys.models import Actor, ApiKey, AuditAction, Ending, RevocationReason, Rotation
+from apikeys.models.key import WRITTEN_REASONS
+from tests.factories import make_event, make_expired_key, make_key, make_organization, make_revoked_key, make_rotation
 from tests.pages import HOSTILE, HTMX, entries, is_partial, is_whole_page, messages_of, snapshot, url
 
 pytestmark = pytest.mark.django_db
@@ -104,6 +105,7 @@ BAD = {
     "no reason": ({"reason": ""}, "reason"),
     "an unknown reason": ({"reason": "because"}, "reason"),
     "the reason of regenerating": ({"reason": "regenerated"}, "reason"),
+    "the reason of a cancelled rotation": ({"reason": "cancelled"}, "reason"),
     "a note over its limit": ({"note": "x" * 501}, "note"),
     "a note with a NUL": ({"note": "a\0b"}, "note"),
     "a note with a control character": ({"note": "a\x1bb"}, "note"),
@@ -134,11 +136,29 @@ def test_a_full_key_is_not_kept_as_a_note(organization, revoke):
     assert "fingerprint" in str(response.context["form"].errors["note"])
 
 
-@pytest.mark.parametrize("reason", [value for value in RevocationReason.values if value != "regenerated"])
+@pytest.mark.parametrize("reason", [value for value in RevocationReason.values if value not in WRITTEN_REASONS])
 def test_every_reason_ends_it(organization, revoke, reason):
     key = make_key(organization).key
     assert revoke(key, reason=reason).status_code == 302
     assert stored(key).revoked_reason == reason
+
+
+@pytest.mark.parametrize(
+    ("which", "ending", "other"), [("old", Ending.OLD_REVOKED, "new"), ("new", Ending.NEW_REVOKED, "old")]
+)
+def test_either_key_of_a_rotation_can_be_revoked_and_the_other_goes_on(
+    organization, verifier, revoke, which, ending, other
+):
+    old = make_key(organization)
+    started = make_rotation(organization, old.key)
+    both = {"old": old, "new": started.issued}
+    response = revoke(both[which].key, reason="leaked")
+    assert (response.status_code, response["Location"]) == (302, both[which].key.get_absolute_url())
+    assert Rotation.objects.get().ending == ending
+    assert stored(both[which].key).revoked_reason == RevocationReason.LEAKED
+    assert verifier.verify(organization, both[which].secret.text).json()["outcome"] == "revoked"
+    assert verifier.verify(organization, both[other].secret.text).json()["outcome"] == "valid"
+    assert stored(both[other].key).expires_at is None
 
 
 def test_a_double_submit_revokes_once_and_says_by_whom(organization, operator, revoke):

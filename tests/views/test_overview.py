@@ -290,6 +290,7 @@ def test_scheduled_jobs_are_told_with_when_they_succeeded(organization, visit):
     response = visit()
     assert {one.job: one.state for one in response.context["jobs"]} == {
         "check_recording": "never",
+        "finish_rotations": "never",
         "roll_up_usage": "works",
         "flag_keys": "never",
         "prune_usage": "failed",
