@@ -421,3 +421,21 @@ def test_names_are_escaped(organization, ask, rotate, text):
         assert "<script>alert" not in response.text
         assert "<img src=x" not in response.text
     assert Rotation.objects.count() == 1
+
+
+def test_a_key_that_somebody_pauses_meanwhile_stops_all_and_the_form_is_opened_anew(organization, rotate):
+    keys = [make_key(organization, name).key for name in ("one", "two")]
+    done = []
+
+    def pausing(execute, sql, params, many, context):
+        if 'INSERT INTO "apikeys_rotation"' in sql and not done:
+            done.append(keys[1].pause(by=BY))
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(pausing):
+        response = rotate(*keys)
+    assert messages_of(response) == ["One of these keys was changed meanwhile; nothing was started. Look again."]
+    assert all(key.public_id in response["Location"] for key in keys)
+    assert done
+    assert Rotation.objects.count() == 0
+    assert organization.keys.count() == 2

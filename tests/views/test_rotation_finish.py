@@ -6,7 +6,7 @@ import pytest
 from django.db import OperationalError, connection
 from django.test import Client
 
-from apikeys.models import ApiKey, AuditAction, Ending, RevocationReason, Rotation, RotationReason
+from apikeys.models import ApiKey, AuditAction, Ending, RevocationReason, Rotation, RotationReason, UsageHour
 from tests.factories import make_actor, make_event, make_key, make_organization, make_overdue_rotation, make_rotation
 from tests.pages import HOSTILE, HTMX, entries, is_partial, is_whole_page, messages_of, snapshot, soon, url
 
@@ -243,3 +243,17 @@ def test_a_viewer_may_not(organization, viewer, client_of, old):
     assert client.post(url("rotation_finish", organization, rotation.pk)).status_code == 403
     assert snapshot() == before
     assert ApiKey.objects.get(pk=old.key.pk).is_usable
+
+
+def test_a_caller_that_comes_once_a_month_is_asked_for_too(organization, client, old, finish):
+    for days in (70, 40, 10):
+        make_event(old.key, ago=days * DAY, address="192.0.2.30", user_agent="monthly/1")
+    for _ in UsageHour.objects.roll_up():
+        pass
+    started = make_rotation(organization, old.key)
+    make_event(started.issued.key)
+    response = finish(started.rotation)
+    assert response.status_code == 422
+    assert "may come back" in " ".join(response.text.split())
+    assert stored(old.key).is_usable
+    assert finish(started.rotation, confirmation="checkout").status_code == 302

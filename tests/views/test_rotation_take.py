@@ -318,3 +318,11 @@ def test_names_are_escaped(organization, owner, client, client_of, text):
     assert secret_of(response)
     assert "<script>alert" not in response.text
     assert "<img src=x" not in response.text
+
+
+def test_who_has_no_account_is_named_by_the_address_that_got_the_mail(organization, vendors):
+    response = Client().post(take_url(vendors.token))
+    new = organization.keys.get(public_id=secret_of(response).public_id)
+    assert new.created_by_label == "vendor@example.net"
+    [entry] = entries(organization, AuditAction.ROTATION_TAKE)
+    assert (entry.actor, entry.actor_label) == (None, "vendor@example.net")
