@@ -429,7 +429,7 @@ def test_a_key_that_somebody_pauses_meanwhile_stops_all_and_the_form_is_opened_a
 
     def pausing(execute, sql, params, many, context):
         if 'INSERT INTO "apikeys_rotation"' in sql and not done:
-            done.append(keys[1].pause(by=BY))
+            done.append(keys[0].pause(by=BY))
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(pausing):
