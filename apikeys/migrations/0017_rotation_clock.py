@@ -20,7 +20,7 @@ CREATE TRIGGER keyadmin_rotation_clock AFTER UPDATE ON apikeys_keyactivity
     FOR EACH ROW WHEN (OLD.first_used_at IS NULL AND NEW.first_used_at IS NOT NULL)
     EXECUTE FUNCTION keyadmin_start_rotation_clock();
 """
-# An instant is a text there: datetime() drops the part of a second, which is put back.
+# An instant is a text there. datetime() is given whole seconds, because it rounds: the part of a second is put back.
 SQLITE = """
 CREATE TRIGGER keyadmin_rotation_clock AFTER UPDATE ON apikeys_keyactivity
 WHEN OLD.first_used_at IS NULL AND NEW.first_used_at IS NOT NULL
@@ -28,7 +28,7 @@ BEGIN
     UPDATE apikeys_apikey
     SET expires_at = min(
         expires_at,
-        datetime(NEW.first_used_at, '+' || rotation.overlap_seconds || ' seconds') || substr(NEW.first_used_at, 20)
+        datetime(substr(NEW.first_used_at, 1, 19), '+' || rotation.overlap_seconds || ' seconds') || substr(NEW.first_used_at, 20)
     )
     FROM apikeys_rotation AS rotation
     WHERE rotation.new_key_id = NEW.key_id AND rotation.closed_at IS NULL AND rotation.clock = 'first_use'
