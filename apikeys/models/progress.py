@@ -191,7 +191,9 @@ class RotationProgress:
         on_old = {one.value: one for one in before.values}
         after = UsageDay.objects.usage_of(new, Dimension.CALLER, floor_day(new.created_at), most=EVERY) if new else None
         on_new = {one.value: one for one in after.values} if after else {}
-        gaps = UsageDay.objects.longest_caller_gaps(old, since, [one for one in on_old if one not in on_new])
+        # Who was refused with the new key has to move yet.
+        left = [one for one in on_old if one not in on_new or not on_new[one].accepted]
+        gaps = UsageDay.objects.longest_caller_gaps(old, since, left)
         moves = [
             Move.of(caller, on_old.get(caller), on_new.get(caller), gaps.get(caller))
             for caller in dict.fromkeys([*on_old, *on_new])
