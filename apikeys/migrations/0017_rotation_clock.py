@@ -6,9 +6,14 @@ the trigger says is Rotation.overlap after the first use, and never later than t
 
 from django.db import migrations
 
+# Who closes a rotation holds the old key's row. The trigger takes it first, in a statement of its own, so that the next
+# one sees what was committed meanwhile: else a rotation cancelled at that moment would still end its old key.
 POSTGRESQL = """
 CREATE FUNCTION keyadmin_start_rotation_clock() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    PERFORM 1 FROM apikeys_apikey AS old_key JOIN apikeys_rotation AS rotation ON rotation.old_key_id = old_key.id
+    WHERE rotation.new_key_id = NEW.key_id AND rotation.closed_at IS NULL AND rotation.clock = 'first_use'
+    FOR UPDATE OF old_key;
     UPDATE apikeys_apikey AS old_key
     SET expires_at = LEAST(old_key.expires_at, NEW.first_used_at + rotation.overlap_seconds * interval '1 second')
     FROM apikeys_rotation AS rotation
