@@ -177,7 +177,7 @@ class RotationQuerySet(models.QuerySet["Rotation"]):
         RotationRunningError with the rotation that the key is in, AlreadyStartedError for a form that was sent before.
         """
         with transaction.atomic():
-            Organization.objects.select_for_update().get(pk=key.organization_id)
+            Organization.objects.lock(key.organization_id)
             if form_token and (same := key.organization.rotations.filter(form_token=form_token).first()):
                 raise AlreadyStartedError(same)
             old = _require_rotatable(key)
@@ -550,7 +550,7 @@ class Rotation(models.Model):
 
     def _lock(self) -> Rotation:
         """Return it as it is now, with its keys locked: the organization first, then old key, new key and itself."""
-        Organization.objects.select_for_update().get(pk=self.organization_id)
+        Organization.objects.lock(self.organization_id)
         keys = [pk for pk in (self.old_key_id, self.new_key_id) if pk]
         list(ApiKey.objects.select_for_update().filter(pk__in=keys).order_by("pk"))
         current: Rotation = Rotation.objects.for_pages().get(pk=self.pk)
