@@ -527,7 +527,10 @@ class Rotation(models.Model):
         if key.pk == self.old_key_id:
             self._close(Ending.OLD_REVOKED, by=by)
             self._record(AuditAction.ROTATION_FINISH, by, {"ending": [None, Ending.OLD_REVOKED.label]})
-        elif not self.is_overdue:
+            return
+        # The new key's first use may be ending the old one at this very moment.
+        self.old_key = ApiKey.objects.select_for_update().get(pk=self.old_key_id)
+        if not self.is_overdue:
             self._call_off(Ending.NEW_REVOKED, by=by)
 
     def _call_off(self, ending: Ending, *, by: Actor) -> None:
