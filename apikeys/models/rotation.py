@@ -537,8 +537,9 @@ class Rotation(models.Model):
         self._close(ending, by=by)
         old = self.old_key
         changes = difference({"both_work_until": old.expires_at}, {"both_work_until": None})
-        old.expires_at = self.own_expiry
-        old.save(update_fields=["expires_at"])
+        # Who opened a form meanwhile saw the deadline as the key's expiry, and must not save it as such.
+        old.expires_at, old.version = self.own_expiry, old.version + 1
+        old.save(update_fields=["expires_at", "version"])
         if self.new_key:
             # It stands in nobody's place: the old key is the newest again.
             self.new_key.stand_alone()
