@@ -70,6 +70,7 @@ INSTANTS = {
     UsageEvent: ["at"],
 }
 OVERLAPS = [timedelta(), HOUR, 3601 * SECOND, DAY, 7 * DAY, 90 * DAY]
+AFTERWARDS = ["cancel", "extend", "revoke new", "edit", "use new", "finish", "when due"]
 NUMBERS = st.integers(0, 4)
 AHEAD = st.sampled_from([None, 2 * HOUR, DAY, 5 * DAY, 30 * DAY, 200 * DAY])
 
@@ -502,7 +503,7 @@ class RotationRules(RuleBasedStateMachine):
     @precondition(lambda self: any(one.ending is None for one in self.rotations))
     @rule(
         beside=st.sampled_from([timedelta(), timedelta(), timedelta(), -MINUTE]),
-        then=st.sampled_from(["nothing", "cancel", "extend", "revoke new", "edit", "use new"]),
+        then=st.lists(st.sampled_from(AFTERWARDS), min_size=1, max_size=3),
     )
     def the_deadline_comes(self, beside, then):
         """Let time pass up to a deadline, or a minute before it, and then try what would bring the old key back."""
@@ -510,16 +511,20 @@ class RotationRules(RuleBasedStateMachine):
         left = rotation.old.expires + beside - self.now
         if left > timedelta():
             self._pass(left)
-        if then == "cancel" and rotation is self.rotations[-1]:
-            self._cancel()
-        elif then == "extend":
+        for step in then:
+            self._try(step, rotation)
+
+    def _try(self, step, rotation):
+        if step == "extend":
             self.extend(HOUR, None, "none")
-        elif then == "edit":
+        elif step == "edit":
             self._edit(rotation.old, self.now + DAY)
-        elif then == "revoke new" and rotation.new:
+        elif step == "revoke new" and rotation.new:
             self._revoke(rotation.new, RevocationReason.LEAKED)
-        elif then == "use new" and rotation.new:
+        elif step == "use new" and rotation.new:
             self._use(rotation.new)
+        elif step in {"finish", "cancel", "when due"}:
+            self.end(step)
 
     def _pass(self, span: timedelta) -> None:
         mine = {
