@@ -75,7 +75,7 @@ def system_key() -> tuple[ApiKey, KeySecret]:
     number = max(settings.KEY_PEPPERS)
     with transaction.atomic():
         organization = _organization()
-        Organization.objects.select_for_update().get(pk=organization.pk)
+        Organization.objects.lock(organization.pk)
         keys = organization.keys.select_related("organization", "environment").filter(revoked_at__isnull=True)
         found = {key.pepper_number: key for key in keys}
         key = found.pop(number, None) or _make_key(organization, number)

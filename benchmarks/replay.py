@@ -9,6 +9,13 @@ face, with the client's address, its user agent, method and path. Nothing is sen
 is reported, because nobody knows whether it was counted. The server must trust this machine as a proxy
 (TRUSTED_PROXIES), as it does in development for requests from the same machine.
 
+With --move-to clients move from their keys to new ones, as in a rotation: one after another in the order in which they
+first appear, evenly between two parts of the log:
+
+    benchmarks/replay.py access.log --organization northwind --keys old.txt --move-to new.txt --move-between 0.2 0.6
+
+The summary counts by key and status: where all are 200, not one request was refused.
+
 exit status: 0 every request was answered, 1 some were not (or by a 5xx), 2 wrong usage
 """
 
@@ -44,10 +51,12 @@ _REQUEST = re.compile(rb"(?P<method>[A-Za-z_-]{1,32}) (?P<target>\S.*?)(?: HTTP/
 _ESCAPE = re.compile(rb"\\(?:x([0-9A-Fa-f]{2})|(.))", re.DOTALL)
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _KEY = re.compile(r"(?P<public>[a-z][a-z0-9]{1,9}_[a-z][a-z0-9]{1,9}_[0-9A-Za-z]{12})_[0-9A-Za-z]{49}")
+_PART = re.compile(r"0(?:\.[0-9]+)?|1(?:\.0+)?")
 _SPEED = re.compile(r"(?P<factor>[0-9]+(?:\.[0-9]+)?)x")
 # Longer than what the verifier keeps of each, and well below what servers accept.
 MAX_VALUE = 2000
 NAMED = 20
+MOVE_BETWEEN = (0.25, 0.75)
 # A connection that was idle for longer may have been closed by the server meanwhile; a new one costs little.
 MAX_IDLE = 2.0
 UNANSWERED = "no answer"
@@ -111,17 +120,38 @@ def _header(value: bytes) -> str:
 
 
 class Keys:
-    """Which client presents which key: in turn, in the order in which clients first appear."""
+    """Which client presents which key: in turn, in the order in which clients first appear.
 
-    def __init__(self, keys: list[Key]) -> None:
+    ``new`` are the keys that take their place, or none; ``moves`` is for each client the number of lines after which it
+    presents its new one.
+    """
+
+    def __init__(self, keys: list[Key], new: list[Key], moves: dict[str, float]) -> None:
         self._keys = keys
-        self._of: dict[str, Key] = {}
+        self._new = new
+        self._moves = moves
+        self._places: dict[str, int] = {}
+        self.moved: set[str] = set()
 
-    def of(self, client: str) -> Key:
-        """Return the key of a client, always the same one."""
-        if client not in self._of:
-            self._of[client] = self._keys[len(self._of) % len(self._keys)]
-        return self._of[client]
+    def of(self, client: str, line: int) -> Key:
+        """Return the key of a client at a line of the log, counted from 1."""
+        place = self._places.setdefault(client, len(self._places) % len(self._keys))
+        if self._new and line > self._moves[client]:
+            self.moved.add(client)
+            return self._new[place]
+        return self._keys[place]
+
+
+def plan_moves(log: Path, between: tuple[float, float], lines: int) -> dict[str, float]:
+    """Return after how many lines each client of a log moves: the first at one part of it, the last at another."""
+    clients: dict[str, None] = {}
+    with open_log(log) as content:
+        for line in content:
+            with suppress(MalformedLineError):
+                clients[parse_line(line).client] = None
+    begin, end = (part * lines for part in between)
+    step = (end - begin) / max(1, len(clients) - 1)
+    return {client: begin + step * number for number, client in enumerate(clients)}
 
 
 @dataclass(slots=True)
@@ -132,6 +162,7 @@ class Summary:
     malformed: int = 0
     malformed_lines: list[dict[str, Any]] = field(default_factory=list)
     host_names: int = 0
+    clients_moved: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     keys: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     failures: Counter[str] = field(default_factory=Counter)
@@ -169,6 +200,7 @@ class Summary:
             "malformed": self.malformed,
             "malformed_lines": self.malformed_lines,
             "host_names": self.host_names,
+            "clients_moved": self.clients_moved,
             "failures": dict(self.failures),
             "keys": {public: dict(sorted(counts.items())) for public, counts in self.keys.items()},
             "seconds": round(self.seconds, 3),
@@ -185,6 +217,9 @@ class Summary:
         told += [f"    line {item['line']}: {item['reason']}" for item in self.malformed_lines]
         if self.host_names:
             told.append(f"  {self.host_names:,} lines name a host, not an address: recorded as from here")
+        if self.clients_moved:
+            many = f"{self.clients_moved:,} clients moved to their new keys"
+            told.append(f"  {many if self.clients_moved > 1 else '1 client moved to its new key'}")
         told += [f"  {count:,} times: {error}" for error, count in self.failures.most_common(5)]
         if self.latest >= 1:
             told.append(f"  up to {self.latest:.1f} s behind the log's own timing: the server did not keep up")
@@ -247,13 +282,13 @@ def connect(url: str) -> http.client.HTTPConnection:
 class Replay:
     """One run."""
 
-    def __init__(self, options: argparse.Namespace, bar: tqdm[Any]) -> None:
+    def __init__(self, options: argparse.Namespace, bar: tqdm[Any], moves: dict[str, float]) -> None:
         self.url = options.url
         self.bar = bar
         self.summary = Summary()
         self.queue: queue.Queue[tuple[Visit, Key] | None] = queue.Queue(4 * options.concurrency)
         self._options = options
-        self._keys = Keys(options.keys)
+        self._keys = Keys(options.keys, options.move_to, moves)
         self._began = 0.0
         self._first: datetime | None = None
 
@@ -266,12 +301,13 @@ class Replay:
         with suppress(KeyboardInterrupt):
             for visit in self._visits():
                 self._wait(visit.at)
-                self.queue.put((visit, self._keys.of(visit.client)))
+                self.queue.put((visit, self._keys.of(visit.client, self.summary.lines)))
         for _ in senders:
             self.queue.put(None)
         for sender in senders:
             sender.join()
         self.summary.seconds = time.monotonic() - self._began
+        self.summary.clients_moved = len(self._keys.moved)
         return self.summary
 
     def _visits(self) -> Iterator[Visit]:
@@ -379,6 +415,12 @@ def _keys(text: str) -> list[Key]:
     return found
 
 
+def _part(text: str) -> float:
+    if not _PART.fullmatch(text):
+        raise argparse.ArgumentTypeError("must be two parts of the log from 0 to 1, like 0.25 0.75")
+    return float(text)
+
+
 def _scope_map(text: str) -> list[Rule]:
     rules = []
     for number, line in enumerate(_file(text).read_text().splitlines(), 1):
@@ -404,6 +446,14 @@ def arguments() -> argparse.Namespace:
     add("--url", type=_url, default="http://localhost:8000", help="Where the server is; default: %(default)s.")
     add("--organization", type=_organization, required=True, metavar="SLUG", help="Whose keys they are.")
     add("--keys", type=_keys, required=True, help="A file with a key a line, - for stdin, or KEY,KEY,...")
+    add("--move-to", type=_keys, default=[], metavar="FILE", help="New keys: the n-th replaces the n-th of --keys.")
+    add(
+        "--move-between",
+        type=_part,
+        nargs=2,
+        metavar=("FROM", "TO"),
+        help="Between which parts of the log, from 0 to 1, clients move to them; default: 0.25 0.75.",
+    )
     add("--speed", type=_speed, default=None, help="10x the log's own timing, or max; default: max.")
     add("--scope-map", type=_scope_map, default=[], metavar="FILE", help="Lines of METHOD PATH-PREFIX SCOPE; * is any.")
     add("--concurrency", type=_concurrency, default=4, metavar="N", help="Connections; default: %(default)s.")
@@ -414,7 +464,24 @@ def arguments() -> argparse.Namespace:
         help="Tell the verifier each line's client address, user agent, method and path, as a gateway does.",
     )
     add("--json", action="store_true", help="Print the summary as JSON.")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.move_to or options.move_between:
+        _check_moves(parser, options)
+    return options
+
+
+def _check_moves(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if not options.move_to:
+        parser.error("argument --move-between: needs --move-to, which names the new keys")
+    if len(options.move_to) != len(options.keys):
+        told = f"{len(options.move_to)} new for {len(options.keys)} of --keys"
+        parser.error(f"argument --move-to: there must be a new key for each old one, not {told}")
+    for number, (old, new) in enumerate(zip(options.keys, options.move_to, strict=True), 1):
+        if old.public == new.public:
+            parser.error(f"argument --move-to: entry {number} is the key that it is to replace")
+    options.move_between = options.move_between or MOVE_BETWEEN
+    if options.move_between[0] > options.move_between[1]:
+        parser.error("argument --move-between: FROM must not be after TO")
 
 
 def main() -> int:
@@ -433,9 +500,10 @@ def main() -> int:
         return 1
     with open_log(options.log) as log:
         total = sum(1 for _ in log)
+    moves = plan_moves(options.log, options.move_between, total) if options.move_to else {}
     # disable=None: no bar where stderr is not a terminal.
     with tqdm(total=total, unit=" lines", disable=None) as bar:
-        summary = Replay(options, bar).run()
+        summary = Replay(options, bar, moves).run()
     print(json.dumps(summary.facts()) if options.json else summary.words())
     return 0 if summary.ok else 1
 

@@ -17,7 +17,7 @@ import pytest
 
 from apikeys.models import ApiKey, Outcome, UsageEvent, UsageHour
 from tests.commands.running import ROOT, database_url
-from tests.factories import make_key, make_revoked_key
+from tests.factories import make_key, make_revoked_key, make_rotation
 from tests.ports import free_port
 
 AGENT = b"Mozilla/5.0 (X11)"
@@ -216,6 +216,75 @@ def test_the_logs_own_timing_can_be_kept(server, committed, tmp_path):
     assert json.loads(ran.stdout)["seconds"] >= 1.0
 
 
+def write_keys(path: Path, keys) -> str:
+    path.write_text("\n".join(issued.secret.text for issued in keys))
+    return str(path)
+
+
+def test_clients_move_to_new_keys_one_after_another_and_nobody_is_refused(server, committed, tmp_path):
+    old = [make_key(committed) for _ in range(2)]
+    new = [make_rotation(committed, issued.key).issued for issued in old]
+    clients = 10
+    lines = [line(b"192.0.2.%d" % (number % clients), number % 60) for number in range(400)]
+    (tmp_path / "access.log").write_bytes(b"".join(lines))
+
+    ran = replay(
+        *(server, tmp_path / "access.log", committed.slug, write_keys(tmp_path / "old", old)),
+        *("--move-to", write_keys(tmp_path / "new", new), "--move-between", "0.2", "0.65", "--concurrency", "1"),
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads(ran.stdout)
+    assert told["statuses"] == {"200": 400}, "not one request was refused"
+    assert told["clients_moved"] == clients
+    assert set(told["keys"]) == {f"ka_prod_{issued.key.public_id}" for issued in [*old, *new]}
+    # A client sends every tenth line. The first moves after line 80, each other one 20 lines later.
+    for number in range(clients):
+        counts = [
+            UsageEvent.objects.of(issued.key).filter(address=f"192.0.2.{number}").count()
+            for issued in (old[number % 2], new[number % 2])
+        ]
+        assert counts == [8 + 2 * number, 32 - 2 * number]
+    for issued in (*old, *new):
+        assert issued.secret.secret not in ran.stdout + ran.stderr
+
+
+def test_whoever_comes_after_its_turn_begins_with_the_new_key(server, committed, tmp_path):
+    old, new = make_key(committed), make_key(committed)
+    lines = [line(b"192.0.2.1") for _ in range(10)] + [b"garbage\n"] + [line(b"192.0.2.2") for _ in range(9)]
+    (tmp_path / "access.log").write_bytes(b"".join(lines))
+    ran = replay(server, tmp_path / "access.log", committed.slug, old.secret.text, "--move-to", new.secret.text)
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads(ran.stdout)
+    # From a quarter of the log to three quarters of it unless something else is said.
+    assert told["keys"] == {f"ka_prod_{old.key.public_id}": {"200": 9}, f"ka_prod_{new.key.public_id}": {"200": 10}}
+    assert (told["clients_moved"], told["malformed"]) == (2, 1)
+
+
+def test_a_request_with_an_old_key_that_is_gone_is_counted_as_refused(server, committed, tmp_path):
+    old, new = make_revoked_key(committed), make_key(committed)
+    (tmp_path / "access.log").write_bytes(b"".join(line(b"192.0.2.1") for _ in range(10)))
+    ran = subprocess.run(
+        [
+            *(sys.executable, "benchmarks/replay.py", str(tmp_path / "access.log"), "--url", server),
+            *("--organization", committed.slug, "--keys", old.secret.text, "--move-to", new.secret.text),
+            *("--move-between", "0.5", "0.5"),
+        ],
+        check=True,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert "1 client moved to its new key" in ran.stdout
+    assert [text.split() for text in ran.stdout.splitlines() if "ka_prod" in text] == [
+        [f"ka_prod_{old.key.public_id}", "5", "401:", "5"],
+        [f"ka_prod_{new.key.public_id}", "5", "200:", "5"],
+    ]
+
+
+KEY = "ka_prod_" + "c" * 12 + "_" + "d" * 49
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -226,6 +295,23 @@ def test_the_logs_own_timing_can_be_kept(server, committed, tmp_path):
         (["--keys", "ka_prod_abc,ka_prod_def"], "argument --keys: entry 1 is not a whole key"),
         (["--keys", "/nowhere"], "argument --keys: there is no file '/nowhere'"),
         (["--organization", "A B"], "argument --organization: must be an organization's slug"),
+        (["--move-to", "/nowhere"], "argument --move-to: there is no file '/nowhere'"),
+        (["--move-to", KEY[:-1] + ","], "argument --move-to: entry 1 is not a whole key"),
+        (
+            ["--move-to", f"{KEY},{KEY}"],
+            "argument --move-to: there must be a new key for each old one, not 2 new for 1 of --keys",
+        ),
+        (
+            ["--move-to", "ka_prod_" + "a" * 12 + "_" + "b" * 49],
+            "argument --move-to: entry 1 is the key that it is to replace",
+        ),
+        (["--move-between", "0", "1"], "argument --move-between: needs --move-to, which names the new keys"),
+        (["--move-to", KEY, "--move-between", "0.8", "0.2"], "argument --move-between: FROM must not be after TO"),
+        (
+            ["--move-to", KEY, "--move-between", "0", "2"],
+            "argument --move-between: must be two parts of the log from 0 to 1, like 0.25 0.75",
+        ),
+        (["--move-to", KEY, "--move-between", "0.5"], "argument --move-between: expected 2 arguments"),
     ],
 )
 def test_wrong_usage_names_the_option(tmp_path, arguments, said):

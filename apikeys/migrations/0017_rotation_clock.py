@@ -6,9 +6,14 @@ the trigger says is Rotation.overlap after the first use, and never later than t
 
 from django.db import migrations
 
+# Who closes a rotation holds the old key's row. The trigger takes it first, in a statement of its own, so that the next
+# one sees what was committed meanwhile: else a rotation cancelled at that moment would still end its old key.
 POSTGRESQL = """
 CREATE FUNCTION keyadmin_start_rotation_clock() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    PERFORM 1 FROM apikeys_apikey AS old_key JOIN apikeys_rotation AS rotation ON rotation.old_key_id = old_key.id
+    WHERE rotation.new_key_id = NEW.key_id AND rotation.closed_at IS NULL AND rotation.clock = 'first_use'
+    FOR NO KEY UPDATE OF old_key;
     UPDATE apikeys_apikey AS old_key
     SET expires_at = LEAST(old_key.expires_at, NEW.first_used_at + rotation.overlap_seconds * interval '1 second')
     FROM apikeys_rotation AS rotation
@@ -20,7 +25,7 @@ CREATE TRIGGER keyadmin_rotation_clock AFTER UPDATE ON apikeys_keyactivity
     FOR EACH ROW WHEN (OLD.first_used_at IS NULL AND NEW.first_used_at IS NOT NULL)
     EXECUTE FUNCTION keyadmin_start_rotation_clock();
 """
-# An instant is a text there: datetime() drops the part of a second, which is put back.
+# An instant is a text there. datetime() is given whole seconds, because it rounds: the part of a second is put back.
 SQLITE = """
 CREATE TRIGGER keyadmin_rotation_clock AFTER UPDATE ON apikeys_keyactivity
 WHEN OLD.first_used_at IS NULL AND NEW.first_used_at IS NOT NULL
@@ -28,7 +33,7 @@ BEGIN
     UPDATE apikeys_apikey
     SET expires_at = min(
         expires_at,
-        datetime(NEW.first_used_at, '+' || rotation.overlap_seconds || ' seconds') || substr(NEW.first_used_at, 20)
+        datetime(substr(NEW.first_used_at, 1, 19), '+' || rotation.overlap_seconds || ' seconds') || substr(NEW.first_used_at, 20)
     )
     FROM apikeys_rotation AS rotation
     WHERE rotation.new_key_id = NEW.key_id AND rotation.closed_at IS NULL AND rotation.clock = 'first_use'

@@ -22,7 +22,7 @@ class CatalogueQuerySet[T: "CatalogueEntry"](models.QuerySet[T]):
         """Save a new entry; raises ValidationError naming the field."""
         with transaction.atomic():
             # The lock makes two who add the same name wait for one another.
-            Organization.objects.select_for_update().get(pk=entry.organization_id)
+            Organization.objects.lock(entry.organization_id)
             entry.full_clean()
             entry.save(force_insert=True)
             AuditEntry.objects.record(
@@ -81,7 +81,7 @@ class CatalogueEntry(models.Model):
     def _remove(self, by: Actor) -> None:
         with transaction.atomic():
             # As who issues or edits a key does: otherwise the two could wait for one another in a circle.
-            Organization.objects.select_for_update().get(pk=self.organization_id)
+            Organization.objects.lock(self.organization_id)
             AuditEntry.objects.record(
                 self.ACTIONS["delete"],
                 by=by,

@@ -46,7 +46,7 @@ class KeyExemptionQuerySet(models.QuerySet["KeyExemption"]):
         """
         with transaction.atomic():
             # As who removes a member does: otherwise somebody could become the owner while they leave.
-            Organization.objects.select_for_update().get(pk=key.organization_id)
+            Organization.objects.lock(key.organization_id)
             _require_usable(key)
             current = self.filter(key=key).select_related("owner__user").first()
             new = self.model(key=key, owner=terms.owner, reason=terms.reason.strip(), until=terms.until)

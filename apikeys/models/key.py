@@ -432,7 +432,7 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         )
         key.apply(terms)
         with transaction.atomic():
-            Organization.objects.select_for_update().get(pk=organization.pk)
+            Organization.objects.lock(organization.pk)
             if form_token and (same := self.filter(organization=organization, form_token=form_token).first()):
                 raise AlreadyIssuedError(same)
             require_scopes(terms.scopes)
@@ -776,7 +776,7 @@ class ApiKey(models.Model):
         Raises ValidationError, KeyRevokedError, and StaleKeyError when ``version`` is not the current one.
         """
         with transaction.atomic():
-            Organization.objects.select_for_update().get(pk=self.organization_id)
+            Organization.objects.lock(self.organization_id)
             current = self.lock()
             if version is not None and version != current.version:
                 raise StaleKeyError
@@ -805,7 +805,7 @@ class ApiKey(models.Model):
         ValidationError when none is named or none would be left.
         """
         with transaction.atomic():
-            Organization.objects.select_for_update().get(pk=self.organization_id)
+            Organization.objects.lock(self.organization_id)
             current = self.lock()
             before = current.scope_names
             if version != current.version or not set(scopes) <= set(before):
@@ -870,7 +870,7 @@ class ApiKey(models.Model):
         with transaction.atomic():
             if self.open_rotation:
                 # Its other key and the rotation are changed as well: who changes those locks this first.
-                Organization.objects.select_for_update().get(pk=self.organization_id)
+                Organization.objects.lock(self.organization_id)
             changed = ApiKey.objects.filter(pk=self.pk, revoked_at__isnull=True).update(
                 revoked_at=self.revoked_at,
                 revoked_by=self.revoked_by,
@@ -895,7 +895,7 @@ class ApiKey(models.Model):
         Raises KeyRevokedError, KeyExpiredError, AlreadyIssuedError, and RotationRunningError while it is rotated.
         """
         with transaction.atomic():
-            Organization.objects.select_for_update().get(pk=self.organization_id)
+            Organization.objects.lock(self.organization_id)
             if form_token and (same := self.organization.keys.filter(form_token=form_token).first()):
                 raise AlreadyIssuedError(same)
             current = self.lock()

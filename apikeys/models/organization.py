@@ -92,6 +92,14 @@ class OrganizationQuerySet(models.QuerySet["Organization"]):
         """Leave out our own, which only the self-check uses."""
         return self.exclude(slug=SYSTEM_SLUG)
 
+    def lock(self, pk: int) -> Organization:
+        """Lock an organization against whoever locks it too, and return it as it is now.
+
+        Not against rows that refer to it: whoever holds a key alone writes an audit entry, and would wait here for
+        somebody who waits for the key.
+        """
+        return self.select_for_update(no_key=True).get(pk=pk)
+
     def found(self, *, name: str, slug: str, admin: User, by: Actor, key_prefix: str = "ka") -> Organization:
         """Create an organization with its three usual environments and its first admin.
 
@@ -157,7 +165,7 @@ class Organization(models.Model):
     def edit(self, *, name: str, key_prefix: str, max_key_age: int | None, by: Actor) -> None:
         """Change the name, the prefix that new keys begin with, and the days after which a key should be rotated."""
         with transaction.atomic():
-            before = Organization.objects.select_for_update().get(pk=self.pk).facts()
+            before = Organization.objects.lock(self.pk).facts()
             self.name, self.key_prefix, self.max_key_age = name.strip(), key_prefix.strip(), max_key_age
             self.full_clean()
             changes = difference(before, self.facts())
@@ -172,7 +180,7 @@ class Organization(models.Model):
         """Give a person a role; raises ValidationError when they are a member already."""
         member = Member(organization=self, user=user, role=role)
         with transaction.atomic():
-            Organization.objects.select_for_update().get(pk=self.pk)
+            Organization.objects.lock(self.pk)
             member.full_clean()
             member.save(force_insert=True)
             AuditEntry.objects.record(
@@ -271,7 +279,7 @@ class Member(models.Model):
 
     def _keep_an_admin(self, *, unless: bool) -> None:
         # The lock makes two admins who remove each other wait for one another.
-        Organization.objects.select_for_update().get(pk=self.organization_id)
+        Organization.objects.lock(self.organization_id)
         others = Member.objects.filter(organization=self.organization_id, role=Role.ADMIN).exclude(pk=self.pk)
         self.refresh_from_db(fields=["role"])
         if self.role == Role.ADMIN and not unless and not others.exists():

@@ -191,7 +191,9 @@ class RotationProgress:
         on_old = {one.value: one for one in before.values}
         after = UsageDay.objects.usage_of(new, Dimension.CALLER, floor_day(new.created_at), most=EVERY) if new else None
         on_new = {one.value: one for one in after.values} if after else {}
-        gaps = UsageDay.objects.longest_caller_gaps(old, since, [one for one in on_old if one not in on_new])
+        # Who was refused with the new key has to move yet.
+        left = [one for one in on_old if one not in on_new or not on_new[one].accepted]
+        gaps = UsageDay.objects.longest_caller_gaps(old, since, left)
         moves = [
             Move.of(caller, on_old.get(caller), on_new.get(caller), gaps.get(caller))
             for caller in dict.fromkeys([*on_old, *on_new])
@@ -294,11 +296,13 @@ def series_edges(rotation: Rotation, tz: tzinfo) -> list[datetime]:
     first = rotation.started_at - max(HOUR, min(length / 2, 30 * DAY))
     last = min(now, rotation.started_at + 2 * length) if rotation.closed_at else now
     step = next((step for step in STEPS if (last - first) / step <= MOST_STEPS), STEPS[-1])
+    start = EPOCH + (first - EPOCH) // step * step
     if step < DAY:
-        start = EPOCH + (first - EPOCH) // step * step
-    else:
-        start = first.astimezone(tz).replace(hour=0, minute=0, second=0, microsecond=0)
-    return edges(start, step, max(1, -((start - last) // step)), tz)
+        return edges(start, step, max(1, -((start - last) // step)))
+    # Days by the clock on the wall: not each has 24 hours.
+    start, last = (at.astimezone(tz).replace(tzinfo=None) for at in (first, last))
+    start = start.replace(hour=0, minute=0, second=0, microsecond=0)
+    return edges(start.replace(tzinfo=tz), step, max(1, -((start - last) // step)), tz)
 
 
 def both_series(rotation: Rotation, between: Sequence[datetime]) -> Mapping[str, list[int]]:

@@ -300,15 +300,18 @@ class UsageDayQuerySet(models.QuerySet["UsageDay"]):
         rows = self.filter(key_id=key.pk, dimension=Dimension.CALLER, day__gte=since.date(), value__in=callers)
         found: dict[str, timedelta] = {}
         last: dict[str, datetime] = {}
+        several: set[str] = set()
         for caller, first_at, last_at, count in rows.order_by("day").values_list(
             "value", "first_at", "last_at", F("accepted") + F("refused")
         ):
             span = last_at - first_at
             within = min(span, 10 * span / (count - 1)) if count > 1 else timedelta()
             if caller in last:
-                found[caller] = max(found.get(caller, within), within, first_at - last[caller])
+                several.add(caller)
+                within = max(within, first_at - last[caller])
+            found[caller] = max(found.get(caller, within), within)
             last[caller] = last_at
-        return found
+        return {caller: gap for caller, gap in found.items() if caller in several}
 
     def _counted_raw(self, raw: UsageEventQuerySet, dimension: Dimension) -> Iterator[UsageValue]:
         """Yield the busiest values of raw events, and what is left of them as others."""

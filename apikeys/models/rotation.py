@@ -188,7 +188,7 @@ class RotationQuerySet(models.QuerySet["Rotation"]):
         RotationRunningError with the rotation that the key is in, AlreadyStartedError for a form that was sent before.
         """
         with transaction.atomic():
-            Organization.objects.select_for_update().get(pk=key.organization_id)
+            Organization.objects.lock(key.organization_id)
             if form_token and (same := key.organization.rotations.filter(form_token=form_token).first()):
                 raise AlreadyStartedError(same)
             old = _require_rotatable(key)
@@ -538,15 +538,19 @@ class Rotation(models.Model):
         if key.pk == self.old_key_id:
             self._close(Ending.OLD_REVOKED, by=by)
             self._record(AuditAction.ROTATION_FINISH, by, {"ending": [None, Ending.OLD_REVOKED.label]})
-        elif not self.is_overdue:
+            return
+        # The new key's first use may be ending the old one at this very moment.
+        self.old_key = ApiKey.objects.select_for_update().get(pk=self.old_key_id)
+        if not self.is_overdue:
             self._call_off(Ending.NEW_REVOKED, by=by)
 
     def _call_off(self, ending: Ending, *, by: Actor) -> None:
         self._close(ending, by=by)
         old = self.old_key
         changes = difference({"both_work_until": old.expires_at}, {"both_work_until": None})
-        old.expires_at = self.own_expiry
-        old.save(update_fields=["expires_at"])
+        # Who opened a form meanwhile saw the deadline as the key's expiry, and must not save it as such.
+        old.expires_at, old.version = self.own_expiry, old.version + 1
+        old.save(update_fields=["expires_at", "version"])
         if self.new_key:
             # It stands in nobody's place: the old key is the newest again.
             self.new_key.stand_alone()
@@ -561,7 +565,7 @@ class Rotation(models.Model):
 
     def _lock(self) -> Rotation:
         """Return it as it is now, with its keys locked: the organization first, then old key, new key and itself."""
-        Organization.objects.select_for_update().get(pk=self.organization_id)
+        Organization.objects.lock(self.organization_id)
         keys = [pk for pk in (self.old_key_id, self.new_key_id) if pk]
         list(ApiKey.objects.select_for_update().filter(pk__in=keys).order_by("pk"))
         current: Rotation = Rotation.objects.for_pages().get(pk=self.pk)

@@ -313,8 +313,11 @@ def key_edit(request: MemberRequest, public_id: str) -> HttpResponse:
 
 
 def _last_change(key: ApiKey) -> str:
-    entry = AuditEntry.objects.filter(key_id=key.pk, action=AuditAction.KEY_EDIT).first()
+    changes = [AuditAction.KEY_EDIT, AuditAction.ROTATION_CANCEL]
+    entry = AuditEntry.objects.filter(key_id=key.pk, action__in=changes).first()
     if entry is None:
         return "Somebody changed this key"
+    if entry.action == AuditAction.ROTATION_CANCEL:
+        return f"{entry.actor_label} cancelled its rotation, and it has its own expiry again"
     told = ", ".join(f"{name.replace('_', ' ')} to {after!r}" for name, (_, after) in entry.changes.items())
     return f"{entry.actor_label} changed {told}"

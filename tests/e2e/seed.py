@@ -6,6 +6,7 @@ Migrates, collects the static files, makes people and keys in every state, and p
 import json
 import os
 from datetime import timedelta
+from typing import Any
 
 import django
 from django.core.management import call_command
@@ -16,7 +17,17 @@ django.setup()
 from django.db import transaction  # noqa: E402 - models need Django to be set up
 from django.utils import timezone  # noqa: E402
 
-from apikeys.models import Member, Organization, Outcome, Role, UsageEvent, UsageHour, UsageWatermark  # noqa: E402
+from apikeys.models import (  # noqa: E402
+    ApiKey,
+    Clock,
+    Member,
+    Organization,
+    Outcome,
+    Role,
+    UsageEvent,
+    UsageHour,
+    UsageWatermark,
+)
 from tests.factories import (  # noqa: E402
     PASSWORD,
     make_actor,
@@ -30,6 +41,7 @@ from tests.factories import (  # noqa: E402
     make_old_key,
     make_organization,
     make_revoked_key,
+    make_rotation,
     make_scope,
     make_user,
 )
@@ -56,10 +68,12 @@ def seed() -> dict[str, object]:
     sandbox = make_environment(acme, "sandbox", name="sandbox")
     keys = _keys(acme, members, scopes)
     _usage(acme)
+    rotations = _rotations(acme, members["operator"])
     for _ in UsageHour.objects.roll_up():
         pass
     return {
         "keys": keys,
+        "rotations": rotations,
         "members": {name: member.pk for name, member in members.items()},
         "scope": scopes[0],
         "environment": sandbox.code,
@@ -103,6 +117,53 @@ def _keys(acme: Organization, members: dict[str, Member], scopes: list[str]) -> 
     named = {name: issued.key.public_id for name, issued in keys.items()}
     named |= {"unused": unused.public_id, "exempt": exempt.public_id}
     return named | {"paused": paused.public_id, "new": replaced.regenerate(by=make_actor()).key.public_id}
+
+
+def _rotations(acme: Organization, operator: Member) -> dict[str, object]:
+    """Make a rotation in every state, and return their numbers and the tokens of links."""
+    running = make_rotation(acme, make_key(acme, "Rotating reporter", owner=operator).key, note="Every quarter")
+    for number in range(60):
+        _call(running.rotation.old_key, number % 9, ago=timedelta(hours=30 * number))
+    for number in range(4):
+        _call(running.issued.key, number)
+    _call(running.issued.key, 20, outcome=Outcome.NETWORK_DENIED)
+    _call(running.rotation.old_key, 3)
+    waiting = make_rotation(acme, make_key(acme, "Waiting sync").key, clock=Clock.FIRST_USE, finishes_when_safe=True)
+    hostile = make_rotation(
+        acme, make_key(acme, "z" * 100, owner_contact=f"{'w' * 60}@example.com").key, note="n" * 500
+    )
+    for key in (hostile.rotation.old_key, hostile.issued.key):
+        make_event(key, user_agent="u" * 200, address="2001:db8:1234:5678:9abc:def0:1234:5678")
+    finished = make_rotation(acme, make_key(acme, "Replaced feed").key)
+    _call(finished.rotation.old_key, 1, ago=timedelta(days=2))
+    finished.rotation.finish(by=make_actor())
+    for number in range(3):
+        _call(finished.rotation.old_key, number, outcome=Outcome.REVOKED)
+    cancelled = make_rotation(acme, make_key(acme, "Kept importer").key)
+    cancelled.rotation.cancel(by=make_actor())
+    overdue = make_rotation(acme, make_key(acme, "Overdue mailer").key)
+    ApiKey.objects.filter(pk=overdue.rotation.old_key_id).update(expires_at=timezone.now() - timedelta(hours=3))
+    _call(overdue.rotation.old_key, 5, outcome=Outcome.EXPIRED)
+    handed, taken = (
+        make_rotation(acme, make_key(acme, name, owner=operator).key, link_lasts=timedelta(days=1))
+        for name in ("Handed printer", "Handed scanner")
+    )
+    made = {
+        "running": running,
+        "waiting": waiting,
+        "hostile_rotation": hostile,
+        "finished": finished,
+        "cancelled": cancelled,
+        "overdue": overdue,
+        "handed": handed,
+    }
+    tokens = {"token": handed.token, "token_to_take": taken.token}
+    old = {"old_key": running.rotation.old_key.public_id, "new_key": running.issued.key.public_id}
+    return {name: one.rotation.pk for name, one in made.items()} | tokens | old
+
+
+def _call(key: ApiKey, number: int, **values: Any) -> None:
+    make_event(key, address=f"203.0.113.{number}", user_agent=f"feeder/{number}.1", **values)
 
 
 def _usage(acme: Organization) -> None:

@@ -82,6 +82,35 @@ PAGES = {
     "key-revoke-idle": ("operator", "/acme/keys/{idle}/revoke"),
     "key-revoke-hostile": ("operator", "/acme/keys/{hostile}/revoke"),
     "keys-bulk-revoke": ("operator", "/acme/keys/revoke?key={busy}&key={hostile}&key={revoked}"),
+    "key-rotate": ("operator", "/acme/keys/{idle}/rotate"),
+    "key-rotate-in-use": ("operator", "/acme/keys/{busy}/rotate?reason=compromise"),
+    "key-rotate-hostile": ("operator", "/acme/keys/{hostile}/rotate"),
+    "keys-bulk-rotate": ("operator", "/acme/keys/rotate?key={busy}&key={hostile}&key={revoked}"),
+    "key-rotating-old": ("operator", "/acme/keys/{old_key}"),
+    "key-rotating-new": ("viewer", "/acme/keys/{new_key}"),
+    "rotations": ("operator", "/acme/rotations/"),
+    "rotations-of-a-viewer": ("viewer", "/acme/rotations/?show=all"),
+    "rotations-ended": ("operator", "/acme/rotations/?show=ended"),
+    "rotations-none": ("admin", "/empty/rotations/"),
+    "rotations-bad-cursor": ("viewer", "/acme/rotations/?after=odd"),
+    "rotation-running": ("operator", "/acme/rotations/{running}"),
+    "rotation-of-a-viewer": ("viewer", "/acme/rotations/{running}"),
+    "rotation-waiting": ("operator", "/acme/rotations/{waiting}"),
+    "rotation-hostile": ("operator", "/acme/rotations/{hostile_rotation}"),
+    "rotation-finished": ("operator", "/acme/rotations/{finished}"),
+    "rotation-cancelled": ("operator", "/acme/rotations/{cancelled}"),
+    "rotation-overdue": ("operator", "/acme/rotations/{overdue}"),
+    "rotation-handed": ("operator", "/acme/rotations/{handed}"),
+    "rotation-extend": ("operator", "/acme/rotations/{running}/extend"),
+    "rotation-finish": ("operator", "/acme/rotations/{running}/finish"),
+    "rotation-finish-waiting": ("operator", "/acme/rotations/{waiting}/finish"),
+    "rotation-finish-hostile": ("operator", "/acme/rotations/{hostile_rotation}/finish"),
+    "rotation-cancel": ("operator", "/acme/rotations/{running}/cancel"),
+    "rotation-cancel-hostile": ("operator", "/acme/rotations/{hostile_rotation}/cancel"),
+    "rotation-link": ("operator", "/acme/rotations/{handed}/link"),
+    "rotation-take": ("operator", "/handover/{token}"),
+    "rotation-take-of-another": ("viewer", "/handover/{token}"),
+    "rotation-take-not-good": ("", "/handover/made-up"),
     "audit": ("admin", "/acme/audit/"),
     "audit-none-match": ("admin", "/acme/audit/?actor=nobody"),
     "scopes": ("admin", "/acme/scopes/"),
@@ -139,7 +168,8 @@ def test_page_is_accessible_and_fits(site: Site, open_page: OpenPage, watch: Wat
 
 def filled(path: str, site: Site) -> str:
     ids: dict[str, Any] = site.seeded
-    return path.format(**ids["keys"], **ids["members"], scope=ids["scope"], environment=ids["environment"])
+    every = {**ids["keys"], **ids["members"], **ids["rotations"]}
+    return path.format(**every, scope=ids["scope"], environment=ids["environment"])
 
 
 def look_at(page: Page) -> None:
@@ -185,6 +215,12 @@ def opens(text: str) -> Act:
 
 def walks_the_chart(page: Page) -> None:
     page.get_by_role("img", name=re.compile("^Requests per day")).focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("[data-tip]:visible")).to_have_count(1)
+
+
+def walks_the_chart_of_both(page: Page) -> None:
+    page.locator("[data-figure]").get_by_role("img").first.focus()
     page.keyboard.press("ArrowLeft")
     expect(page.locator("[data-tip]:visible")).to_have_count(1)
 
@@ -263,6 +299,42 @@ def regenerates_a_key(page: Page) -> None:
     expect(page.get_by_role("textbox", name="The key", exact=True)).to_be_visible()
 
 
+def starts_a_rotation(page: Page) -> None:
+    page.get_by_role("link", name="Batch job 41", exact=True).click()
+    page.get_by_role("link", name="Rotate…").click()
+    page.get_by_role("button", name="Start the rotation").click()
+    expect(page.get_by_role("textbox", name="The key", exact=True)).to_be_visible()
+
+
+def starts_two_rotations(page: Page) -> None:
+    for number in (38, 37):
+        page.get_by_role("checkbox", name=f"Select Batch job {number}").check()
+    page.get_by_role("button", name="Rotate…").click()
+    page.get_by_role("button", name="Start 2 rotations").click()
+    expect(page.get_by_role("textbox", name="The new key of Batch job 38")).to_be_visible()
+
+
+def takes_a_new_key(page: Page) -> None:
+    page.get_by_role("button", name="Show me the new key").click()
+    expect(page.get_by_role("textbox", name="The key", exact=True)).to_be_visible()
+
+
+def moves_the_end_wrongly(page: Page) -> None:
+    page.get_by_label("Both keys work until").fill("2020-01-01T00:00")
+    page.get_by_role("button", name="Move the end").click()
+    expect(page.get_by_text("The end must be in the future.", exact=True)).to_be_visible()
+
+
+def types_a_wrong_name(button: str) -> Act:
+    def act(page: Page) -> None:
+        page.locator("form").evaluate_all("forms => forms.forEach(form => { form.noValidate = true })")
+        page.get_by_label(re.compile("^Type .* to confirm")).fill("something else")
+        page.get_by_role("button", name=button).evaluate("button => { button.disabled = false; button.click() }")
+        expect(page.get_by_text("This does not match.").first).to_be_visible()
+
+    return act
+
+
 def saves(button: str) -> Act:
     def act(page: Page) -> None:
         page.get_by_role("button", name=button).first.click()
@@ -315,6 +387,23 @@ STATES: dict[str, tuple[str, str, Act]] = {
     "key-exempt-end-dialog": ("operator", "/acme/keys/{exempt}", opens_a_dialog("End…")),
     "key-exempt-faults": ("operator", "/acme/keys/{unused}/exempt", submits("Let it be silent")),
     "key-regenerate-dialog": ("operator", "/acme/keys/{busy}", opens_a_dialog("Regenerate…")),
+    "key-rotate-faults": ("operator", "/acme/keys/{busy}/rotate?reason=compromise", submits("Start the rotation")),
+    "key-rotated": ("operator", "/acme/keys/?q=Batch+job+41", starts_a_rotation),
+    "keys-rotated": ("operator", "/acme/keys/?q=Batch+job+3", starts_two_rotations),
+    "rotation-figures": ("operator", "/acme/rotations/{running}", walks_the_chart_of_both),
+    "rotation-chart-as-table": ("operator", "/acme/rotations/{running}", opens_the_tables),
+    "rotation-paused": ("operator", "/acme/rotations/{running}", pauses_the_requests),
+    "rotation-extend-dialog": ("operator", "/acme/rotations/{running}", opens_a_dialog("Extend…")),
+    "rotation-finish-dialog": ("operator", "/acme/rotations/{running}", opens_a_dialog("Finish now…")),
+    "rotation-cancel-dialog": ("operator", "/acme/rotations/{running}", opens_a_dialog("Cancel…")),
+    "rotation-link-dialog": ("operator", "/acme/rotations/{handed}", opens_a_dialog("Send the link again…")),
+    "rotation-extend-faults": ("operator", "/acme/rotations/{running}/extend", moves_the_end_wrongly),
+    "rotation-finish-faults": (
+        "operator",
+        "/acme/rotations/{running}/finish",
+        types_a_wrong_name("Revoke the old key"),
+    ),
+    "rotation-taken": ("operator", "/handover/{token_to_take}", takes_a_new_key),
     "key-create-faults": ("operator", "/acme/keys/new", submits("Create key")),
     "key-created": ("operator", "/acme/keys/new", creates_a_key),
     "key-created-twice": ("operator", "/acme/keys/new", creates_a_key_twice),

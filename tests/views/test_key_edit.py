@@ -157,6 +157,21 @@ def test_a_stale_form_says_who_changed_what_and_can_be_sent_again(key, edit):
     assert stored(key).name == "mine"
 
 
+def test_a_form_that_was_opened_while_the_key_was_rotated_does_not_save_the_deadline_as_its_expiry(
+    organization, key, edit
+):
+    own = key.expires_at
+    rotation = make_rotation(organization, key).rotation
+    opened = stored(key)
+    rotation.cancel(by=BY)
+    response = edit(opened, purpose="Something else")
+    assert response.status_code == 422
+    assert "command line cancelled its rotation, and it has its own expiry again" in response.text
+    assert stored(key).expires_at == own
+    assert edit(stored(key), purpose="Something else").status_code == 302
+    assert (stored(key).purpose, stored(key).expires_at) == ("Something else", own)
+
+
 def test_a_key_that_was_revoked_meanwhile_is_not_changed(organization, key, operator, client_of, edit):
     form = edit_form(key, name="other")
     key.revoke(reason="unused", by=BY)
