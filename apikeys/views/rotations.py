@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from http import HTTPStatus
 from typing import Final
 
@@ -38,6 +40,9 @@ from apikeys.views.rotating import send_links
 ORDER: Final = [Column("id", int, descending=True)]
 TABS: Final = {"": "Running", "ended": "Ended", "all": "All"}
 CALLERS_SHOWN: Final = 50
+# Seconds. The page of keys that are so busy that reading takes long asks less often: a twentieth of the time at most.
+POLLED_EVERY: Final = 5
+SHARE_OF_TIME: Final = 20
 # With it the page that asks again and again says in which state it was drawn.
 WAS: Final = "X-Rotation-Was"
 
@@ -84,15 +89,18 @@ def rotation_detail(request: MemberRequest, number: int) -> HttpResponse:
     if request.htmx and request.headers.get(WAS, _state(rotation)) != _state(rotation):
         # What can be done with it is something else now.
         return HttpResponseClientRefresh()
+    began = time.monotonic()
     progress = RotationProgress.of(rotation)
     edges = series_edges(rotation, timezone.get_current_timezone())
+    counts = both_series(rotation, edges)
     context = {
         "rotation": rotation,
         "progress": progress,
         "safety": progress.safety,
         "state": _state(rotation),
         "edges": edges,
-        "counts": both_series(rotation, edges),
+        "counts": counts,
+        "every": max(POLLED_EVERY, math.ceil((time.monotonic() - began) * SHARE_OF_TIME)),
         "marks": _marks(rotation),
         "most": CALLERS_SHOWN,
         "minus_most": -CALLERS_SHOWN,
