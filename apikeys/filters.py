@@ -53,6 +53,8 @@ CREATED_CHOICES: Final = [
     ("90-365", "90 days to a year ago"),
     ("365+", "more than a year ago"),
 ]
+# What the list offers beside those that do not overlap: what is often rotated.
+AGE_CHOICES: Final = [*CREATED_CHOICES, ("180+", "more than 180 days ago")]
 RECENT_CHOICES: Final = [
     ("1", "in the last 24 hours"),
     ("7", "in the last 7 days"),
@@ -161,7 +163,7 @@ class KeyFilter(ListFilter):
         widget=QuickSelect,
     )
     expires = _ChoiceFilter(label="Expires", choices=EXPIRY_CHOICES, method="by_expiry")
-    created = _ChoiceFilter(label="Created", choices=CREATED_CHOICES, method="by_age")
+    created = _ChoiceFilter(label="Created", choices=AGE_CHOICES, method="by_age")
     last_used = _ChoiceFilter(label="Last used", choices=LAST_USED_CHOICES, method="by_last_use")
     silence = _ChoiceFilter(label="Silence", choices=SILENCE_CHOICES, method="by_silence")
     generation = _ChoiceFilter(label="Generation", choices=[("newest", "the newest only")], method="by_generation")
@@ -408,7 +410,7 @@ def silence_links(listing: KeyFilter, path: str, query: QueryDict) -> list[Silen
 
 
 def of_age(keys: ApiKeyQuerySet, age: str, now: datetime) -> ApiKeyQuerySet:
-    """Return the keys that were created as long ago as one of CREATED_CHOICES says."""
+    """Return the keys that were created as long ago as one of AGE_CHOICES says."""
     youngest, _, oldest = age.rstrip("+").partition("-")
     keys = keys.filter(created_at__lte=now - timedelta(days=int(youngest)))
     return keys.filter(created_at__gt=now - timedelta(days=int(oldest))) if oldest else keys

@@ -19,6 +19,7 @@ from tests.factories import (
     make_expired_key,
     make_key,
     make_member,
+    make_old_key,
     make_organization,
     make_revoked_key,
     make_rotation,
@@ -439,3 +440,13 @@ def test_a_key_that_somebody_pauses_meanwhile_stops_all_and_the_form_is_opened_a
     assert done
     assert Rotation.objects.count() == 0
     assert organization.keys.count() == 2
+
+
+def test_all_production_keys_older_than_180_days_are_rotated_by_one_form(organization, ask, rotate):
+    old = [make_old_key(organization, days * DAY, name=f"old {days}", environment="prod") for days in (181, 400)]
+    make_old_key(organization, 400 * DAY, name="old in staging", environment="stag")
+    make_old_key(organization, 179 * DAY, name="young", environment="prod")
+    response = ask(created="180+", environment="prod")
+    assert sorted(shown(response)) == ["old 181", "old 400"]
+    rotate(*old)
+    assert {rotation.old_key for rotation in Rotation.objects.all()} == set(old)

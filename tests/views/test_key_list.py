@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apikeys.filters import (
-    CREATED_CHOICES,
+    AGE_CHOICES,
     EXPIRY_CHOICES,
     LAST_USED_CHOICES,
     RECENT_CHOICES,
@@ -219,7 +219,7 @@ def test_every_choice_of_every_filter_is_answered(keys, visit):
     asked += [("last_used", value) for value, _ in LAST_USED_CHOICES]
     asked += [("silence", value) for value, _ in SILENCE_CHOICES]
     asked += [("rotate", value) for value, _ in ROTATION_CHOICES]
-    asked += [("created", value) for value, _ in CREATED_CHOICES]
+    asked += [("created", value) for value, _ in AGE_CHOICES]
     asked += [(name, value) for name in ("refused", "tried") for value, _ in RECENT_CHOICES]
     for name, value in asked:
         assert visit(**{name: value}).status_code == 200, (name, value)
