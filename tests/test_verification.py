@@ -122,9 +122,12 @@ def test_a_verification_takes_at_most_three_statements_and_a_transaction(organiz
     few = make_key(organization).secret
     many = make_key(organization, scopes=[scope.name for scope in organization.scopes.all()]).secret
     limited = make_key(organization, rate_limit=RateLimit(100, 1, 100)).secret
-    most = {"postgresql": 3, "sqlite": 7}[connection.vendor]
     for secret in (few, many, limited):
-        for _ in range(2):
+        # At a key's first use a trigger looks for a rotation whose clock it starts; SQLite counts what triggers do.
+        for most in (
+            {"postgresql": 3, "sqlite": 8}[connection.vendor],
+            {"postgresql": 3, "sqlite": 7}[connection.vendor],
+        ):
             with counted_statements() as statements:
                 assert verify(present(organization, secret)).outcome is Outcome.VALID
             assert 2 <= len(statements) <= most, statements
