@@ -656,3 +656,11 @@ def test_the_clock_knows_the_calendar(organization, at):
     ApiKey.objects.filter(pk=started.rotation.old_key_id).update(expires_at=at + 30 * DAY)
     make_event(started.issued.key, at=at)
     assert ApiKey.objects.get(pk=started.rotation.old_key_id).expires_at == at + 2 * DAY
+
+
+def test_a_clock_that_runs_from_now_on_is_not_started_by_a_first_use(organization):
+    started = make_rotation(organization, overlap=HOUR)
+    end = timezone.now() + 5 * DAY
+    started.rotation.extend(end, by=BY)
+    make_event(started.issued.key)
+    assert ApiKey.objects.get(pk=started.rotation.old_key_id).expires_at == end
