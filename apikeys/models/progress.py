@@ -165,7 +165,7 @@ class FirstUse:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A caller that presented the old key after its end; ``is_unknown`` when nobody ever saw it with either key."""
+    """A caller that presented the old key after its end; ``is_unknown`` when it was never accepted with either key."""
 
     value: UsageValue
     is_unknown: bool
@@ -257,7 +257,8 @@ def _attempts(old: ApiKey, ended: datetime, on_new: Mapping[str, UsageValue]) ->
     if not tried:
         return []
     seen = UsageDay.objects.usage_of(old, Dimension.CALLER, floor_day(ended - KNOWN_FOR), ended, most=EVERY)
-    known = {one.value for one in seen.values} | {*on_new}
+    # Who was only ever refused, with a guessed secret or from a network that is not allowed, is nobody that is known.
+    known = {one.value for one in (*seen.values, *on_new.values()) if one.accepted}
     return [Attempt(one, one.value not in known) for one in sorted(tried, key=lambda one: one.last_at, reverse=True)]
 
 
