@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 from django.db.models import F
 
-from apikeys.models import Organization, Status
+from apikeys.models import Organization, RotationReason, Status
 from apikeys.models.key import ApiKeyQuerySet
 from apikeys.models.key_age import ROTATE_SOON, rotation_date
 from apikeys.paging import count_each, number_text
@@ -51,6 +51,8 @@ class Group(NamedTuple):
     many: str
     why: str
     holds: tuple[str, ...] = ()
+    # Why its keys would be rotated, where that is what to do.
+    rotated_for: RotationReason | None = None
 
     def ordered(self, keys: ApiKeyQuerySet, now: datetime) -> ApiKeyQuerySet:
         """Return its keys, the most urgent first."""
@@ -79,6 +81,12 @@ class Matter:
     def query(self) -> str:
         """The key list's query that shows them."""
         return urlencode(self.group.filters)
+
+    @property
+    def rotate_query(self) -> str:
+        """The query by which they are rotated, empty where that is not what to do."""
+        reason = self.group.rotated_for
+        return urlencode({**self.group.filters, "reason": reason}) if reason else ""
 
 
 def _tried(status: Status) -> Callable[[ApiKeyQuerySet, datetime], ApiKeyQuerySet]:
@@ -115,6 +123,7 @@ GROUPS: Final = (
         "key in use expires within 7 days",
         "keys in use expire within 7 days",
         "Their callers are refused from then on.",
+        rotated_for=RotationReason.EXPIRY,
     ),
     Group(
         "revoked_tried",
@@ -149,6 +158,7 @@ GROUPS: Final = (
         "keys in use expire within 30 days",
         "There is time to extend or replace them.",
         holds=("ending_in_use_7",),
+        rotated_for=RotationReason.EXPIRY,
     ),
     Group(
         "unused",
@@ -210,6 +220,7 @@ def _too_old(organization: Organization) -> Iterator[Group]:
         f"key is older than {limit} and should be rotated",
         f"keys are older than {limit} and should be rotated",
         "The longer a key is in use, the more places have held it.",
+        rotated_for=RotationReason.REGULAR,
     )
     yield Group(
         "rotation_soon",
@@ -221,6 +232,7 @@ def _too_old(organization: Organization) -> Iterator[Group]:
         f"key should be rotated within {soon}",
         f"keys should be rotated within {soon}",
         f"They will be older than {limit} then.",
+        rotated_for=RotationReason.REGULAR,
     )
 
 

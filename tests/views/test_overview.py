@@ -149,6 +149,23 @@ def test_each_line_leads_to_exactly_the_keys_that_it_counts(organization, troubl
         assert {key["name"] for key in matter.keys} <= {key.name for key in listed.context["keys"]}
 
 
+def test_an_operator_rotates_what_needs_it_from_its_line(organization, trouble, visit, operator, client_of):
+    client = client_of(operator)
+    found = {
+        matter.group.name: client.get(f"{url('key_bulk_rotate', organization)}?{matter.rotate_query}")
+        for matter in client.get(url("overview", organization)).context["matters"]
+        if matter.rotate_query
+    }
+    shown = {name: {row["key"].name for row in response.context["rows"]} for name, response in found.items()}
+    assert shown == {
+        "ending_in_use_7": {"used, 3 days left"},
+        "ending_in_use_30": {"used, 3 days left", "used, 20 days left"},
+    }
+    assert {response.context["form"]["reason"].value() for response in found.values()} == {"expiry"}
+    assert "keys/rotate?" in client.get(url("overview", organization)).text
+    assert "keys/rotate?" not in visit().text, "a viewer rotates nothing"
+
+
 def test_a_wider_group_without_further_keys_is_not_told(organization, visit):
     make_event(make_key(organization, expires_at=soon(3)).key)
     assert told(visit()) == ["ending_in_use_7"]
