@@ -14,11 +14,13 @@ BEGIN
     PERFORM 1 FROM apikeys_apikey AS old_key JOIN apikeys_rotation AS rotation ON rotation.old_key_id = old_key.id
     WHERE rotation.new_key_id = NEW.key_id AND rotation.closed_at IS NULL AND rotation.clock = 'first_use'
     FOR NO KEY UPDATE OF old_key;
-    UPDATE apikeys_apikey AS old_key
-    SET expires_at = LEAST(old_key.expires_at, NEW.first_used_at + rotation.overlap_seconds * interval '1 second')
-    FROM apikeys_rotation AS rotation
-    WHERE rotation.new_key_id = NEW.key_id AND rotation.closed_at IS NULL AND rotation.clock = 'first_use'
-        AND old_key.id = rotation.old_key_id;
+    IF FOUND THEN
+        UPDATE apikeys_apikey AS old_key
+        SET expires_at = LEAST(old_key.expires_at, NEW.first_used_at + rotation.overlap_seconds * interval '1 second')
+        FROM apikeys_rotation AS rotation
+        WHERE rotation.new_key_id = NEW.key_id AND rotation.closed_at IS NULL AND rotation.clock = 'first_use'
+            AND old_key.id = rotation.old_key_id;
+    END IF;
     RETURN NULL;
 END $$;
 CREATE TRIGGER keyadmin_rotation_clock AFTER UPDATE ON apikeys_keyactivity
