@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from datetime import UTC, datetime, time, timedelta
 from typing import Any, Final, cast
 
@@ -48,10 +49,22 @@ def span_words(span: timedelta) -> str:
     return "less than a minute"
 
 
-PAUSE_CHOICES: Final = [
-    ("", "Until somebody resumes it"),
-    *((str(span // timedelta(minutes=1)), span_words(span)) for span in PAUSES),
-]
+def minutes_of(span: timedelta) -> str:
+    """Return how a form writes a length of time; minutes_chosen reads it."""
+    return str(span // timedelta(minutes=1))
+
+
+def span_choices(spans: Iterable[timedelta]) -> list[tuple[str, str]]:
+    """Return some lengths of time to choose from."""
+    return [(minutes_of(span), span_words(span)) for span in spans]
+
+
+def minutes_chosen(text: str) -> timedelta:
+    """Return the length of time that was chosen."""
+    return timedelta(minutes=int(text))
+
+
+PAUSE_CHOICES: Final = [("", "Until somebody resumes it"), *span_choices(PAUSES)]
 
 
 def add_verb_errors(form: forms.Form, error: ValidationError, names: dict[str, str] | None = None) -> None:
@@ -211,7 +224,7 @@ class PauseForm(ConfirmForm):
         label="For how long",
         required=False,
         choices=PAUSE_CHOICES,
-        coerce=lambda minutes: timedelta(minutes=int(minutes)),
+        coerce=minutes_chosen,
         empty_value=None,
         help_text="After a set time it works again by itself, to the second: a rehearsal of its end.",
     )
@@ -313,16 +326,9 @@ def show_change(form: ExemptionForm | ExemptionEndForm, seen: datetime | None, t
     form.data = {**dict(form.data.items()), "seen": seen.isoformat() if seen else ""}
 
 
-class RevokeForm(forms.Form):
-    """Why a key ends, and, when it is in use, its name typed."""
+class TypedForm(forms.Form):
+    """A confirmation for which a text is to be typed, where one is expected."""
 
-    reason = forms.ChoiceField(choices=REASONS)
-    note = forms.CharField(
-        required=False,
-        max_length=500,
-        validators=[validate_line],
-        help_text="Kept in the audit log.",
-    )
     confirmation = forms.CharField(required=True, max_length=200)
 
     def __init__(self, *args: Any, expected: str, **kwargs: Any) -> None:
@@ -333,17 +339,31 @@ class RevokeForm(forms.Form):
         else:
             self.fields["confirmation"].label = f"Type {expected} to confirm"
 
-    @classmethod
-    def for_key(cls, key: ApiKey, evidence: KeyEvidence, data: Any = None) -> RevokeForm:
-        """Return the form for one key."""
-        return cls(data, expected=key.name if evidence.in_use else "")
-
     def clean_confirmation(self) -> str:
         """Compare what was typed."""
         typed: str = self.cleaned_data["confirmation"]
         if typed != self.expected:
             raise ValidationError(f"This does not match. Type {self.expected} to confirm.")
         return typed
+
+
+class RevokeForm(TypedForm):
+    """Why a key ends, and, when it is in use, its name typed."""
+
+    reason = forms.ChoiceField(choices=REASONS)
+    note = forms.CharField(
+        required=False,
+        max_length=500,
+        validators=[validate_line],
+        help_text="Kept in the audit log.",
+    )
+
+    field_order = ("reason", "note", "confirmation")
+
+    @classmethod
+    def for_key(cls, key: ApiKey, evidence: KeyEvidence, data: Any = None) -> RevokeForm:
+        """Return the form for one key."""
+        return cls(data, expected=key.name if evidence.in_use else "")
 
 
 class NarrowForm(forms.Form):

@@ -7,29 +7,19 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any, Final
 
 from django import forms
-from django.core.exceptions import ValidationError
 from django.http import QueryDict
 from django.utils import timezone
 
-from apikeys.forms import EXPIRY_PRESETS, ConfirmForm, SeenField, span_words
+from apikeys.forms import EXPIRY_PRESETS, ConfirmForm, SeenField, minutes_chosen, minutes_of, span_choices, span_words
 from apikeys.models import ApiKey, Clock, Rotation, RotationReason, RotationTerms
 from apikeys.models.rotation import URGENT, USUAL_OVERLAP
 from apikeys.models.text import validate_line
-from apikeys.models.usage import DAY, HOUR, MINUTE
+from apikeys.models.usage import DAY, HOUR
 
 OVERLAPS: Final = (timedelta(), HOUR, 4 * HOUR, DAY, 3 * DAY, 7 * DAY, 14 * DAY, 30 * DAY, 90 * DAY)
 LINKS: Final = (HOUR, DAY, 3 * DAY, 7 * DAY)
 NO_OVERLAP: Final = "None: the old key ends at once"
 SAME: Final = "same"
-
-
-def minutes_of(span: timedelta) -> str:
-    """Return how a form writes a length of time."""
-    return str(span // MINUTE)
-
-
-def _minutes(text: str) -> timedelta:
-    return int(text) * MINUTE
 
 
 class InstantField(forms.DateTimeField):
@@ -46,8 +36,8 @@ class RotateForm(forms.Form):
     reason = forms.ChoiceField(choices=RotationReason.choices, widget=forms.HiddenInput)
     overlap = forms.TypedChoiceField(
         label="Both keys work for",
-        coerce=_minutes,
-        choices=[(minutes_of(span), span_words(span) if span else NO_OVERLAP) for span in OVERLAPS],
+        coerce=minutes_chosen,
+        choices=[("0", NO_OVERLAP), *span_choices(OVERLAPS[1:])],
     )
     clock = forms.TypedChoiceField(
         label="Counted from",
@@ -82,8 +72,8 @@ class RotateForm(forms.Form):
     handover = forms.ChoiceField(label="Who gets the new key", widget=forms.RadioSelect, initial="show")
     link_lasts = forms.TypedChoiceField(
         label="The link is good for",
-        coerce=_minutes,
-        choices=[(minutes_of(span), span_words(span)) for span in LINKS],
+        coerce=minutes_chosen,
+        choices=span_choices(LINKS),
         initial=minutes_of(DAY),
         required=False,
     )
@@ -193,33 +183,12 @@ class ExtendForm(forms.Form):
         return deadline if deadline and end == deadline.replace(second=0, microsecond=0) else end
 
 
-class LinkForm(ConfirmForm):
+class LinkForm(forms.Form):
     """For how long a new link is good."""
 
     link_lasts = forms.TypedChoiceField(
         label="The link is good for",
-        coerce=_minutes,
-        choices=[(minutes_of(span), span_words(span)) for span in LINKS],
+        coerce=minutes_chosen,
+        choices=span_choices(LINKS),
         initial=minutes_of(DAY),
     )
-
-
-class EndForm(ConfirmForm):
-    """A confirmation that asks for a name to be typed where somebody would be refused."""
-
-    confirmation = forms.CharField(max_length=200)
-
-    def __init__(self, data: QueryDict | None, *, expected: str) -> None:
-        super().__init__(data)
-        self.expected = expected
-        if expected:
-            self.fields["confirmation"].label = f"Type {expected} to confirm"
-        else:
-            del self.fields["confirmation"]
-
-    def clean_confirmation(self) -> str:
-        """Compare what was typed."""
-        typed: str = self.cleaned_data["confirmation"]
-        if typed != self.expected:
-            raise ValidationError(f"This does not match. Type {self.expected} to confirm.")
-        return typed

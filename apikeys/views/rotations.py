@@ -16,7 +16,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
 from apikeys.charts import Mark
-from apikeys.forms import add_verb_errors
+from apikeys.forms import TypedForm, add_verb_errors
 from apikeys.http import MemberRequest, actor
 from apikeys.models import (
     Ending,
@@ -32,7 +32,7 @@ from apikeys.models.progress import both_series, series_edges
 from apikeys.models.rotation import RotationQuerySet
 from apikeys.paging import BadCursorError, Column, Ordered, Page, changed_url, count_text, take_page
 from apikeys.permissions import role_required
-from apikeys.rotation_forms import EndForm, ExtendForm, LinkForm
+from apikeys.rotation_forms import ExtendForm, LinkForm
 from apikeys.views.pages import form_status, get_key, go_to, page, posted
 from apikeys.views.revocation import GET_OR_POST, already_revoked
 from apikeys.views.rotating import send_links
@@ -182,7 +182,7 @@ def rotation_finish(request: MemberRequest, number: int) -> HttpResponse:
     progress = RotationProgress.of(rotation)
     would_break = evidence.in_use or progress.safety.waiting
     expected = rotation.old_key.name if would_break and not progress.safety.is_safe and rotation.is_open else ""
-    form = EndForm(posted(request), expected=expected)
+    form = TypedForm(posted(request), expected=expected)
     if request.method == "POST" and form.is_valid():
         try:
             rotation.finish(by=actor(request))
@@ -206,7 +206,7 @@ def rotation_cancel(request: MemberRequest, number: int) -> HttpResponse:
     if not rotation.is_open:
         return _over(request, rotation)
     evidence = KeyEvidence.of(rotation.new_key) if rotation.new_key else None
-    form = EndForm(posted(request), expected=rotation.old_key.name if evidence and evidence.in_use else "")
+    form = TypedForm(posted(request), expected=rotation.old_key.name if evidence and evidence.in_use else "")
     if request.method == "POST" and form.is_valid():
         try:
             rotation.cancel(by=actor(request))
