@@ -15,8 +15,8 @@ from urllib.parse import urlencode
 from django.db.models import F
 
 from apikeys.models import Organization, RotationReason, Status
-from apikeys.models.key import ApiKeyQuerySet
 from apikeys.models.key_age import ROTATE_SOON, rotation_date
+from apikeys.models.key_queries import ApiKeyQuerySet
 from apikeys.paging import count_each, number_text
 from apikeys.tallies import BY_END, BY_LAST_REFUSAL, BY_LAST_USE, OLDEST, Order
 

@@ -25,7 +25,7 @@ from apikeys.models import (
     RankKind,
     Status,
 )
-from apikeys.models.key import ApiKeyQuerySet
+from apikeys.models.key_queries import ApiKeyQuerySet
 from apikeys.paging import Ordered, count_each, count_text, number_text
 from apikeys.ranges import TimeRange
 from apikeys.tallies import NEWEST

@@ -51,6 +51,30 @@ class PlacedMark:
 
 
 @dataclass(frozen=True, slots=True)
+class Usual:
+    """How many requests the step of time that begins at an instant usually has."""
+
+    at: datetime
+    low: int
+    high: int
+
+    @property
+    def words(self) -> str:
+        """What it says, in words."""
+        return f"usually {self.low:,} to {self.high:,}"
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedUsual:
+    """A usual range with its place: across from ``x`` on, a column wide, and down from ``y``, ``height`` units."""
+
+    x: int
+    y: str
+    height: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class Label:
     """A word under the axis, ``x`` percent across; minor ones give way where there is little room."""
 
@@ -98,6 +122,7 @@ class Chart:
     unit: str
     total: int
     refused: int
+    usual: PlacedUsual | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,25 +172,27 @@ def stacked_bars(
     marks: Sequence[Mark] = (),
     measured_since: datetime | None = None,
     stack: Sequence[str] = STACK,
+    usual: Usual | None = None,
 ) -> Chart:
     """Lay out one bar between each two edges, its outcomes stacked; those that never happened are left out.
 
-    ``stack`` names them from the bottom to the top; the first is always told.
+    ``stack`` names them from the bottom to the top; the first is always told. ``usual`` is drawn around one step.
     """
     local = [edge.astimezone(zone) for edge in edges]
     shown = [name for name in stack if name == stack[0] or any(counts.get(name, ()))]
     rows = [[_at(counts.get(name, ()), index) for name in shown] for index in range(len(edges) - 1)]
-    ticks = round_ticks(max((sum(row) for row in rows), default=0))
+    ticks = round_ticks(max([*(sum(row) for row in rows), usual.high if usual else 0]))
     layers = [
         Layer(name, labels[name], sum(row[place] for row in rows), _bars(rows, place, ticks[-1]))
         for place, name in enumerate(shown)
     ]
     placed = [_placed(mark, edges, zone) for mark in marks if edges[0] <= mark.at < edges[-1]]
+    band = _placed_usual(usual, edges, ticks[-1]) if usual else None
     total = sum(layer.total for layer in layers)
     return Chart(
         width=len(rows),
         layers=layers,
-        columns=_columns(local, rows, [labels[name] for name in shown], placed, now),
+        columns=_columns(local, rows, [labels[name] for name in shown], placed, now, band),
         ticks=ticks,
         lines="".join(f"M0 {_number(HEIGHT - tick * HEIGHT / ticks[-1])}h{len(rows)}" for tick in ticks),
         labels=_axis(local),
@@ -174,6 +201,7 @@ def stacked_bars(
         unit=unit_words(edges),
         total=total,
         refused=total - layers[0].total,
+        usual=band,
     )
 
 
@@ -250,16 +278,28 @@ def _placed(mark: Mark, edges: Sequence[datetime], zone: tzinfo) -> PlacedMark:
     return PlacedMark(f"{_number(x)}%", mark.kind, mark.at, mark.words, f"{mark.words} {when}")
 
 
+def _placed_usual(usual: Usual, edges: Sequence[datetime], top: int) -> PlacedUsual | None:
+    step = next((index for index, (start, end) in enumerate(pairwise(edges)) if start <= usual.at < end), None)
+    if step is None:
+        return None
+    # A range that is one number must still be seen.
+    tall = max((usual.high - usual.low) * HEIGHT / top, 1)
+    return PlacedUsual(step, _number(HEIGHT - usual.high * HEIGHT / top), _number(tall), usual.words)
+
+
 def _columns(
     local: Sequence[datetime],
     rows: Sequence[Sequence[int]],
     names: Sequence[str],
     marks: Sequence[PlacedMark],
     now: datetime,
+    usual: PlacedUsual | None,
 ) -> list[Column]:
     columns = []
     for index, (row, (start, end)) in enumerate(zip(rows, pairwise(local), strict=True)):
         notes = [mark.title for mark in marks if start <= mark.at < end]
+        if usual and usual.x == index:
+            notes.append(usual.words.capitalize())
         label = _moment(start, end, now)
         words = [f"{count:,} {name}" for name, count in zip(names, row, strict=True) if count] or ["no requests"]
         title = ". ".join([f"{label}: {', '.join(words)}", *notes])

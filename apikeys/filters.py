@@ -21,8 +21,8 @@ from django.utils import timezone
 from apikeys.key_secret import PUBLIC_ID_LENGTH
 from apikeys.models import ApiKey, AuditAction, AuditEntry, Environment, Organization, Scope, Silence, Status
 from apikeys.models.extremes import OrLatest, floor_minute
-from apikeys.models.key import ApiKeyQuerySet
 from apikeys.models.key_age import ROTATE_SOON
+from apikeys.models.key_queries import ApiKeyQuerySet
 from apikeys.models.silence import UNUSED, never_used, not_exempt_condition, used, used_before, used_since
 from apikeys.paging import COUNT_LIMIT, Column, Ordered, changed_url, count_text
 from apikeys.proxies import parse_address
@@ -105,7 +105,9 @@ class Chip:
     remove_url: str
 
 
-def _ours(model: type[Environment | Scope]) -> Any:
+def ours(model: type[Environment | Scope]) -> Any:
+    """Return what a filter asks for an organization's own things by."""
+
     def queryset(request: Any) -> QuerySet[Any]:
         return model._default_manager.filter(organization=request.member.organization)
 
@@ -141,35 +143,35 @@ def _words(field: forms.Field, value: Any) -> str:
     return str(value)
 
 
-_ChoiceFilter: Final = partial(django_filters.ChoiceFilter, widget=QuickSelect)
+QuickChoiceFilter: Final = partial(django_filters.ChoiceFilter, widget=QuickSelect)
 
 
 class KeyFilter(ListFilter):
     """The key list's filters."""
 
     q = django_filters.CharFilter(label="Search", method="search", max_length=200)
-    status = _ChoiceFilter(
+    status = QuickChoiceFilter(
         label="Status", choices=[(value, label) for value, label in TABS.items() if value], method="by_status"
     )
     environment = django_filters.ModelMultipleChoiceFilter(
-        label="Environment", queryset=_ours(Environment), to_field_name="code", method="by_environment"
+        label="Environment", queryset=ours(Environment), to_field_name="code", method="by_environment"
     )
-    owner = _ChoiceFilter(label="Owner", method="by_owner")
+    owner = QuickChoiceFilter(label="Owner", method="by_owner")
     scope = django_filters.ModelChoiceFilter(
         label="Scope",
-        queryset=_ours(Scope),
+        queryset=ours(Scope),
         to_field_name="name",
         field_name="scopes",
         widget=QuickSelect,
     )
-    expires = _ChoiceFilter(label="Expires", choices=EXPIRY_CHOICES, method="by_expiry")
-    created = _ChoiceFilter(label="Created", choices=AGE_CHOICES, method="by_age")
-    last_used = _ChoiceFilter(label="Last used", choices=LAST_USED_CHOICES, method="by_last_use")
-    silence = _ChoiceFilter(label="Silence", choices=SILENCE_CHOICES, method="by_silence")
-    generation = _ChoiceFilter(label="Generation", choices=[("newest", "the newest only")], method="by_generation")
-    rotate = _ChoiceFilter(label="Rotation", choices=ROTATION_CHOICES, method="by_rotation")
-    refused = _ChoiceFilter(label="Last refused", choices=RECENT_CHOICES, method="by_last_refusal")
-    tried = _ChoiceFilter(label="Tried since its end", choices=RECENT_CHOICES, method="by_try")
+    expires = QuickChoiceFilter(label="Expires", choices=EXPIRY_CHOICES, method="by_expiry")
+    created = QuickChoiceFilter(label="Created", choices=AGE_CHOICES, method="by_age")
+    last_used = QuickChoiceFilter(label="Last used", choices=LAST_USED_CHOICES, method="by_last_use")
+    silence = QuickChoiceFilter(label="Silence", choices=SILENCE_CHOICES, method="by_silence")
+    generation = QuickChoiceFilter(label="Generation", choices=[("newest", "the newest only")], method="by_generation")
+    rotate = QuickChoiceFilter(label="Rotation", choices=ROTATION_CHOICES, method="by_rotation")
+    refused = QuickChoiceFilter(label="Last refused", choices=RECENT_CHOICES, method="by_last_refusal")
+    tried = QuickChoiceFilter(label="Tried since its end", choices=RECENT_CHOICES, method="by_try")
     sort = django_filters.ChoiceFilter(
         label="Sort",
         choices=[(sign + name, label) for name, label in SORT_LABELS.items() for sign in ("", "-")],
@@ -184,40 +186,13 @@ class KeyFilter(ListFilter):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.now = timezone.now()
-        self.filters["owner"].extra["choices"] = self._owners(str(self.data.get("owner", "")))
+        self.filters["owner"].extra["choices"] = owner_choices(self.organization, str(self.data.get("owner", "")))
         if self.organization.max_key_age is None and "rotate" not in self.data:
             del self.filters["rotate"]
 
-    def _owners(self, asked: str) -> list[tuple[str, str]]:
-        members = self.organization.members.select_related("user")
-        contacts = list(ApiKey.objects.contacts_of(self.organization, CONTACTS_SHOWN))
-        # A page may lead to a contact that the choices have no room for.
-        if len(contacts) == CONTACTS_SHOWN and asked not in contacts:
-            contacts += self.organization.keys.filter(owner_contact=asked).values_list("owner_contact", flat=True)[:1]
-        return [
-            *((member.user.email, member.user.label) for member in members),
-            *((contact, contact) for contact in contacts),
-            (CLOSED_ACCOUNTS, "a closed account"),
-        ]
-
     def search(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
         """Find a text in name, purpose, owner or public id; a fingerprint by its two visible ends."""
-        start, ellipsis, end = value.rpartition("_")[2].partition("…")
-        if ellipsis and start and end:
-            return keys.filter(public_id__startswith=start, public_id__endswith=end)
-        public_id = value.rpartition("_")[2] or value
-        if len(public_id) == PUBLIC_ID_LENGTH and (exact := keys.filter(public_id=public_id)).exists():
-            return exact
-        found = (
-            Q(name__icontains=value)
-            | Q(purpose__icontains=value)
-            | Q(public_id__icontains=public_id)
-            | Q(owner_contact__icontains=value)
-        )
-        # Members are few, and a condition on the key's own columns is one that an index can answer.
-        people = Q(user__name__icontains=value) | Q(user__email__icontains=value)
-        owners = list(self.organization.members.filter(people).values_list("pk", flat=True))
-        return keys.filter(found | Q(owner__in=owners) if owners else found)
+        return found_keys(keys, self.organization, value)
 
     def by_status(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
         """Keep the keys of a tab."""
@@ -229,11 +204,7 @@ class KeyFilter(ListFilter):
 
     def by_owner(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
         """Keep the keys of an owner, a member or a contact, by address; or those for which nobody answers."""
-        if value == CLOSED_ACCOUNTS:
-            return keys.without_owner(self.now)
-        member = self.organization.members.filter(user__email=value).first()
-        # Two conditions on the key itself, so that an index finds each.
-        return keys.filter(Q(owner=member) | Q(owner_contact=value)) if member else keys.filter(owner_contact=value)
+        return owned_keys(keys, self.organization, value, self.now)
 
     def by_expiry(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
         """Keep the keys that expire when asked."""
@@ -368,6 +339,49 @@ def _by_last_use(rows: ApiKeyQuerySet, descending: bool) -> list[Ordered[ApiKey]
     by_use = [Column(name, datetime, descending) for name in ("sort_order", "sort_instant")]
     never, known = Ordered(rows.filter(never_used()), [by_key]), Ordered(rows.filter(used()), [*by_use, by_key])
     return [known, never] if descending else [never, known]
+
+
+def owner_choices(organization: Organization, asked: str) -> list[tuple[str, str]]:
+    """Return the owners to choose from, members and contacts by address, the one that is asked for among them."""
+    members = organization.members.select_related("user")
+    contacts = list(ApiKey.objects.contacts_of(organization, CONTACTS_SHOWN))
+    # A page may lead to a contact that the choices have no room for.
+    if len(contacts) == CONTACTS_SHOWN and asked not in contacts:
+        contacts += organization.keys.filter(owner_contact=asked).values_list("owner_contact", flat=True)[:1]
+    return [
+        *((member.user.email, member.user.label) for member in members),
+        *((contact, contact) for contact in contacts),
+        (CLOSED_ACCOUNTS, "a closed account"),
+    ]
+
+
+def found_keys(keys: ApiKeyQuerySet, organization: Organization, text: str) -> ApiKeyQuerySet:
+    """Return the keys with a text in name, purpose, owner or public id; a fingerprint is found by its visible ends."""
+    start, ellipsis, end = text.rpartition("_")[2].partition("…")
+    if ellipsis and start and end:
+        return keys.filter(public_id__startswith=start, public_id__endswith=end)
+    public_id = text.rpartition("_")[2] or text
+    if len(public_id) == PUBLIC_ID_LENGTH and (exact := keys.filter(public_id=public_id)).exists():
+        return exact
+    found = (
+        Q(name__icontains=text)
+        | Q(purpose__icontains=text)
+        | Q(public_id__icontains=public_id)
+        | Q(owner_contact__icontains=text)
+    )
+    # Members are few, and a condition on the key's own columns is one that an index can answer.
+    people = Q(user__name__icontains=text) | Q(user__email__icontains=text)
+    owners = list(organization.members.filter(people).values_list("pk", flat=True))
+    return keys.filter(found | Q(owner__in=owners) if owners else found)
+
+
+def owned_keys(keys: ApiKeyQuerySet, organization: Organization, email: str, now: datetime) -> ApiKeyQuerySet:
+    """Return the keys of an owner, a member or a contact, by address; or those for which nobody answers."""
+    if email == CLOSED_ACCOUNTS:
+        return keys.without_owner(now)
+    member = organization.members.filter(user__email=email).first()
+    # Two conditions on the key itself, so that an index finds each.
+    return keys.filter(Q(owner=member) | Q(owner_contact=email)) if member else keys.filter(owner_contact=email)
 
 
 def in_tab(keys: ApiKeyQuerySet, tab: str, now: datetime) -> ApiKeyQuerySet:

@@ -18,8 +18,8 @@ from django.db.models.lookups import LessThanOrEqual
 from django.db.models.sql.compiler import SQLCompiler
 
 from apikeys.models import Silence
-from apikeys.models.key import ApiKeyQuerySet
 from apikeys.models.key_age import ROTATE_SOON, days_to_rotation, made_for, rotation_date
+from apikeys.models.key_queries import ApiKeyQuerySet
 from apikeys.models.silence import UNUSED, exempt_condition, silence_conditions, silence_limit, silent_days, unused_kind
 
 THRESHOLDS = (60, 30, 7, 1)

@@ -27,7 +27,8 @@ from apikeys.models import (
     Scope,
 )
 from apikeys.models.evidence import KeyEvidence, ScopeEvidence, ScopeUse
-from apikeys.models.key import MAX_RATE, PAUSES, RATE_PERIODS, WRITTEN_REASONS, parse_networks
+from apikeys.models.key import PAUSES, WRITTEN_REASONS
+from apikeys.models.key_terms import MAX_RATE, RATE_PERIODS, parse_networks
 from apikeys.models.organization import KEY_AGE_FAULT, MOST_KEY_AGE
 from apikeys.models.text import validate_line, validate_text
 

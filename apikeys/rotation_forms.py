@@ -30,6 +30,16 @@ class InstantField(forms.DateTimeField):
         super().__init__(widget=widget, **kwargs)
 
 
+class LinkLastsField(forms.TypedChoiceField):
+    """How long a link to the new key is good."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        choices, initial = span_choices(LINKS), minutes_of(DAY)
+        super().__init__(
+            label="The link is good for", coerce=minutes_chosen, choices=choices, initial=initial, **kwargs
+        )
+
+
 class RotateForm(forms.Form):
     """How one or several keys are rotated."""
 
@@ -70,13 +80,7 @@ class RotateForm(forms.Form):
         help_text="The new key stops at the end of this day (UTC).",
     )
     handover = forms.ChoiceField(label="Who gets the new key", widget=forms.RadioSelect, initial="show")
-    link_lasts = forms.TypedChoiceField(
-        label="The link is good for",
-        coerce=minutes_chosen,
-        choices=span_choices(LINKS),
-        initial=minutes_of(DAY),
-        required=False,
-    )
+    link_lasts = LinkLastsField(required=False)
     note = forms.CharField(
         required=False, max_length=500, validators=[validate_line], help_text="Kept in the audit log."
     )
@@ -186,9 +190,4 @@ class ExtendForm(forms.Form):
 class LinkForm(forms.Form):
     """For how long a new link is good."""
 
-    link_lasts = forms.TypedChoiceField(
-        label="The link is good for",
-        coerce=minutes_chosen,
-        choices=span_choices(LINKS),
-        initial=minutes_of(DAY),
-    )
+    link_lasts = LinkLastsField()

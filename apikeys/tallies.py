@@ -17,7 +17,8 @@ from django.db.models.lookups import LessThanOrEqual
 from apikeys.filters import TABS, KeyFilter, in_tab
 from apikeys.models import Status
 from apikeys.models.extremes import OrLatest
-from apikeys.models.key import EXPIRING_WITHIN, ApiKeyQuerySet, status_conditions, usable_condition
+from apikeys.models.key_queries import ApiKeyQuerySet
+from apikeys.models.key_status import EXPIRING_WITHIN, status_conditions, usable_condition
 from apikeys.models.silence import unused_condition
 from apikeys.paging import COUNT_LIMIT, count_each, expected_count, number_text
 

@@ -20,7 +20,7 @@ from apikeys.key_secret import KeySecret
 from apikeys.lanes import Groups
 from apikeys.ledger import Entry, KeyRecord, RequestRecord, Taken
 from apikeys.models import Outcome, RateLimit, Status
-from apikeys.models.key import status_at
+from apikeys.models.key_status import status_at
 from apikeys.proxies import is_in, parse_address
 from apikeys.statements import Steps
 

@@ -42,8 +42,9 @@ INSERT INTO apikeys_organization (name, slug, key_prefix, max_key_age, created_a
 INSERT INTO apikeys_environment (organization_id, code, name, kind)
     SELECT o.id, e.code, e.name, e.name FROM apikeys_organization o,
     (VALUES ('prod', 'production'), ('stag', 'staging'), ('dev', 'development')) e(code, name);
-INSERT INTO apikeys_member (organization_id, user_id, role, joined_at)
-    SELECT o.id, u.id, 'operator', now() FROM apikeys_organization o JOIN apikeys_user u ON u.id %% 20 = o.id %% 20;
+INSERT INTO apikeys_member (organization_id, user_id, role, alert_mail, joined_at)
+    SELECT o.id, u.id, 'operator', 'all', now()
+    FROM apikeys_organization o JOIN apikeys_user u ON u.id %% 20 = o.id %% 20;
 """
 KEYS = """
 INSERT INTO apikeys_apikey (organization_id, environment_id, name, purpose, owner_id, owner_contact, networks,

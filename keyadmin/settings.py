@@ -176,6 +176,11 @@ EVENT_RETENTION_DAYS = environment.number("EVENT_RETENTION_DAYS", default=35, le
 # A key is silent when its last accepted request, or its creation without one, is older than this.
 UNUSED_AFTER_DAYS = environment.number("UNUSED_AFTER_DAYS", default=90, least=1, most=3650)
 
+# Private addresses that webhooks may reach, and without TLS: usually none.
+WEBHOOK_ALLOWED_NETWORKS = environment.networks("WEBHOOK_ALLOWED_NETWORKS", "" if PRODUCTION else "127.0.0.0/8,::1")
+# What was sent, and the attempts, are kept so many days.
+DELIVERY_RETENTION_DAYS = environment.number("DELIVERY_RETENTION_DAYS", default=90, least=7, most=3650)
+
 # Who may read /metrics: the address of whoever asks in the end, not of a proxy between.
 METRICS_ALLOWED = environment.networks("METRICS_ALLOWED", "127.0.0.0/8,::1")
 METRICS_TOKEN = environment.text("METRICS_TOKEN")

@@ -1,11 +1,16 @@
 """Every address, grouped by its base path. The verifier's are in apikeys/gateway.py, before Django."""
 
 from allauth.account.urls import urlpatterns as account_pages
-from django.urls import include, path
+from django.urls import include, path, register_converter
 
+from apikeys.alert_code import AlertCode
 from apikeys.views import (
+    alert_handling,
+    alert_rules,
+    alerts,
     audit,
     catalogue,
+    deliveries,
     exemptions,
     handover,
     home,
@@ -20,7 +25,10 @@ from apikeys.views import (
     rotations,
     statistics,
     usage,
+    webhooks,
 )
+
+register_converter(AlertCode, "alert")
 
 handler400 = "apikeys.views.errors.bad_request"
 handler403 = "apikeys.views.errors.permission_denied"
@@ -90,11 +98,52 @@ urlpatterns = [
     ),
     # /<organization>/rotations/
     path("<slug:organization>/rotations/", rotations.rotation_list, name="rotation_list"),
+    path("<slug:organization>/rotations/export.<str:kind>", rotations.rotation_export, name="rotation_export"),
     path("<slug:organization>/rotations/<int:number>", rotations.rotation_detail, name="rotation_detail"),
     path("<slug:organization>/rotations/<int:number>/extend", rotations.rotation_extend, name="rotation_extend"),
     path("<slug:organization>/rotations/<int:number>/finish", rotations.rotation_finish, name="rotation_finish"),
     path("<slug:organization>/rotations/<int:number>/cancel", rotations.rotation_cancel, name="rotation_cancel"),
     path("<slug:organization>/rotations/<int:number>/link", rotations.rotation_link, name="rotation_link"),
+    path(
+        "<slug:organization>/rotations/<int:number>/callers.<str:kind>",
+        rotations.rotation_callers_export,
+        name="rotation_callers_export",
+    ),
+    # /<organization>/alerts/
+    path("<slug:organization>/alerts/", alerts.alert_list, name="alert_list"),
+    path("<slug:organization>/alerts/find", alerts.alert_find, name="alert_find"),
+    path("<slug:organization>/alerts/export.<str:kind>", alerts.alert_export, name="alert_export"),
+    path(
+        "<slug:organization>/alerts/acknowledge",
+        alert_handling.alert_bulk_acknowledge,
+        name="alert_bulk_acknowledge",
+    ),
+    path("<slug:organization>/alerts/resolve", alert_handling.alert_bulk_resolve, name="alert_bulk_resolve"),
+    path("<slug:organization>/alerts/mails", alert_rules.alert_mails, name="alert_mails"),
+    path("<slug:organization>/alerts/digest", alert_rules.alert_settings_edit, name="alert_settings_edit"),
+    path("<slug:organization>/alerts/rules", alert_rules.alert_rules, name="alert_rules"),
+    path("<slug:organization>/alerts/rules/<str:rule>", alert_rules.alert_rule_edit, name="alert_rule_edit"),
+    path("<slug:organization>/alerts/rules/<str:rule>/usual", alert_rules.alert_rule_reset, name="alert_rule_reset"),
+    path("<slug:organization>/alerts/mails/test", alert_rules.alert_mail_test, name="alert_mail_test"),
+    path("<slug:organization>/alerts/deliveries/", deliveries.delivery_list, name="delivery_list"),
+    path("<slug:organization>/alerts/deliveries/export.<str:kind>", deliveries.delivery_export, name="delivery_export"),
+    path("<slug:organization>/alerts/deliveries/<uuid:pk>", deliveries.delivery_detail, name="delivery_detail"),
+    path("<slug:organization>/alerts/deliveries/<uuid:pk>/again", deliveries.delivery_resend, name="delivery_resend"),
+    path("<slug:organization>/alerts/webhooks/", webhooks.webhook_list, name="webhook_list"),
+    path("<slug:organization>/alerts/webhooks/new", webhooks.webhook_create, name="webhook_create"),
+    path("<slug:organization>/alerts/webhooks/<int:number>", webhooks.webhook_detail, name="webhook_detail"),
+    path("<slug:organization>/alerts/webhooks/<int:number>/edit", webhooks.webhook_edit, name="webhook_edit"),
+    path("<slug:organization>/alerts/webhooks/<int:number>/secret", webhooks.webhook_rotate, name="webhook_rotate"),
+    path("<slug:organization>/alerts/webhooks/<int:number>/delete", webhooks.webhook_delete, name="webhook_delete"),
+    path("<slug:organization>/alerts/webhooks/<int:number>/switch", webhooks.webhook_switch, name="webhook_switch"),
+    path("<slug:organization>/alerts/webhooks/<int:number>/test", webhooks.webhook_test, name="webhook_test"),
+    path("<slug:organization>/alerts/<alert:number>", alerts.alert_detail, name="alert_detail"),
+    path(
+        "<slug:organization>/alerts/<alert:number>/acknowledge",
+        alert_handling.alert_acknowledge,
+        name="alert_acknowledge",
+    ),
+    path("<slug:organization>/alerts/<alert:number>/resolve", alert_handling.alert_resolve, name="alert_resolve"),
     # /<organization>/usage/
     path("<slug:organization>/usage/", usage.usage, name="usage"),
     path("<slug:organization>/usage/export/<str:table>.<str:kind>", usage.usage_export, name="usage_export"),

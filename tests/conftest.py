@@ -10,9 +10,11 @@ from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, connection, connections
 from django.test import Client
 from django.test.utils import setup_databases, teardown_databases
+from django.utils import timezone
 from pytest_django import DjangoDbBlocker, Settings
 
-from apikeys.models import Member, Organization, Role, UsageWatermark, User
+from apikeys.models import AlertKind, AlertRule, Delivery, Member, Organization, Role, UsageWatermark, User
+from apikeys.sending import end_switched_on
 from keyadmin.wsgi import application
 from tests.factories import make_member, make_organization, make_user
 from tests.verifier import Verifier
@@ -37,8 +39,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Make the folder of collected static files, which a new checkout has not: WhiteNoise warns without it."""
+    """Make the folder of collected static files, which a new checkout has not: WhiteNoise warns without it.
+
+    Nor let it list all of them for each new client, which takes longer than most requests.
+    """
     Path(settings.STATIC_ROOT).mkdir(parents=True, exist_ok=True)
+    settings.WHITENOISE_AUTOREFRESH = True
 
 
 @pytest.fixture(scope="session")
@@ -143,6 +149,24 @@ def committed(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iter
     with django_db_blocker.unblock():
         slug = f"committed-{secrets.token_hex(8)}"
         yield make_organization(slug, admin=make_user(f"{slug}@example.com"))
+
+
+@pytest.fixture
+def outbox(committed: Organization) -> Iterator[Organization]:
+    """An organization whose deliveries are the only ones, and nobody is mailed of jobs that do not run here.
+
+    A run sends what is due to anybody.
+    """
+    Delivery.objects.all().delete()
+    quiet = [AlertRule.objects.usual(one, AlertKind.JOB_LATE) for one in Organization.objects.all()]
+    for rule in quiet:
+        rule.is_on = False
+    AlertRule.objects.bulk_create(quiet)
+    yield committed
+    AlertRule.objects.filter(kind=AlertKind.JOB_LATE).delete()
+    Delivery.objects.all().delete()
+    committed.webhooks.all().delete()
+    end_switched_on(timezone.now())
 
 
 @pytest.fixture

@@ -10,7 +10,11 @@ from django.utils import timezone
 from apikeys.key_secret import make_public_id
 from apikeys.models import (
     Actor,
+    Alert,
+    AlertKind,
     ApiKey,
+    Channel,
+    Delivery,
     Environment,
     ExemptionTerms,
     IssuedKey,
@@ -28,10 +32,12 @@ from apikeys.models import (
     RotationReason,
     RotationTerms,
     Scope,
+    Sighting,
     StartedRotation,
     UsageEvent,
     User,
     Via,
+    Webhook,
 )
 
 PASSWORD = "correct horse battery staple"
@@ -193,6 +199,82 @@ def make_overdue_rotation(organization: Organization, key: ApiKey | None = None,
     old.expires_at = timezone.now() - timedelta(hours=1)
     old.save(update_fields=["expires_at"])
     return StartedRotation(Rotation.objects.for_pages().get(pk=started.rotation.pk), started.issued, started.token)
+
+
+def alert_facts(kind: AlertKind, at: datetime) -> dict[str, Any]:
+    """Return what an alert of a kind may hold, as the evaluation writes it."""
+    callers = [
+        {"address": ADDRESS, "agent": "orders-report/2.1", "count": 3, "is_known": True},
+        {"address": "203.0.113.66", "agent": "curl/8.5", "count": 38, "is_known": False},
+    ]
+    moment = at.isoformat()
+    found: dict[AlertKind, dict[str, Any]] = {
+        AlertKind.ABUSE: {"hour": moment, "wrong_secrets": 41, "callers": callers},
+        AlertKind.EXPIRED_USED: {"hour": moment, "expired_at": moment, "requests": 12, "callers": callers},
+        AlertKind.UNUSUAL_USAGE: {
+            "shape": "spike",
+            "hour": moment,
+            "count": 4120,
+            "low": 300,
+            "high": 900,
+            "is_complete": True,
+            "callers": callers,
+        },
+        AlertKind.RATE_LIMITED: {"hour": moment, "refused": 330, "hours": 5, "callers": callers},
+        AlertKind.EXPIRY: {"days": 7, "expires_at": (at + timedelta(days=6)).isoformat()},
+        AlertKind.NEW_NETWORK: {"network": "203.0.113.0/24", "address": "203.0.113.66", "at": moment},
+        AlertKind.OWNER_GONE: {"owner": "left@example.com"},
+        AlertKind.ROTATION_DUE: {"rotate_by": moment, "max_key_age": 180},
+        AlertKind.UNUSED: {"silence": "dormant", "since": moment, "days": 90, "usual_gap_hours": 26},
+        AlertKind.JOB_LATE: {"job": "roll_up_usage", "worked_at": None, "limit_seconds": 8100, "error": ""},
+        AlertKind.WEBHOOK_OFF: {
+            "webhook": 1,
+            "name": "Ops",
+            "host": "example.com",
+            "failing_since": moment,
+            "error": "500",
+        },
+    }
+    return found[kind]
+
+
+def make_alert(
+    organization: Organization,
+    kind: AlertKind = AlertKind.ABUSE,
+    key: ApiKey | None = None,
+    *,
+    ago: timedelta = timedelta(),
+    subject: str = "",
+    level: int | None = None,
+    facts: dict[str, Any] | None = None,
+    count: int = 1,
+) -> Alert:
+    """Raise an alert, of a new key unless one is named; its kind's rule must be on."""
+    at = timezone.now() - ago
+    if kind.is_of_key:
+        key = key or make_key(organization).key
+    facts = alert_facts(kind, at) | (facts or {})
+    subject = subject or ("" if key else str(facts.get("job", facts.get("webhook"))))
+    sighting = Sighting(key.pk if key else None, at, facts, subject=subject, level=level, count=count)
+    [event] = Alert.objects.raise_all(organization, kind, [sighting], now=at)
+    found: Alert = Alert.objects.for_pages().get(pk=event.alert_id)
+    return found
+
+
+def make_webhook(organization: Organization, name: str = "", **terms: Any) -> Webhook:
+    """Make a webhook; at the address that it has by default nobody listens."""
+    terms = {"url": "http://127.0.0.1:9/hook", **terms}
+    webhook = Webhook(organization=organization, name=name or f"Webhook {next(_numbers)}", **terms)
+    webhook.create(by=Actor.command())
+    return webhook
+
+
+def make_delivery(organization: Organization, webhook: Webhook | None = None, **state: Any) -> Delivery:
+    """Make a test that was, or is to be, sent: to a webhook, or by mail."""
+    state = {"email": "" if webhook else f"person{next(_numbers)}@example.com", "is_test": True, **state}
+    channel = Channel.WEBHOOK if webhook else Channel.MAIL
+    delivery: Delivery = Delivery.objects.create(organization=organization, channel=channel, webhook=webhook, **state)
+    return delivery
 
 
 def make_event(

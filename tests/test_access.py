@@ -2,14 +2,19 @@
 
 import re
 import uuid
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
-from apikeys.models import Role
+from apikeys.models import AlertKind, AlertRule, Role
 from tests.factories import (
+    make_actor,
+    make_alert,
+    make_delivery,
     make_environment,
     make_exemption,
     make_key,
@@ -18,6 +23,7 @@ from tests.factories import (
     make_rotation,
     make_scope,
     make_user,
+    make_webhook,
 )
 from tests.pages import HTMX, key_form, rotate_form, snapshot, soon
 from tests.test_architecture import OURS, patterns
@@ -54,11 +60,31 @@ FORMS = {
     "member_add": {"email": "new@example.com", "role": "viewer"},
     "member_edit": {"role": "operator"},
     "member_remove": {},
+    "alert_acknowledge": {"until": "1", "until_on": "", "seen": ""},
+    "alert_resolve": {"note": "It was us"},
+    "alert_bulk_acknowledge": {"until": "1", "until_on": "", "seen": ""},
+    "alert_bulk_resolve": {"note": "It was us"},
+    "alert_rule_edit": {"is_on": "on", "when": "digest", "role": "viewer", "days": "30, 5"},
+    "alert_rule_reset": {},
+    "alert_settings_edit": {"digest_hour": "6", "digest_zone": "Europe/Berlin"},
+    "alert_mails": {"alert_mail": "none"},
+    "alert_mail_test": {},
+    "webhook_create": {"name": "On call", "url": "https://hooks.example.com/x", "format": "standard"},
+    "webhook_edit": {"name": "Renamed", "url": "https://hooks.example.com/x", "format": "standard"},
+    "webhook_rotate": {},
+    "webhook_delete": {},
+    "webhook_switch": {"to": "off"},
+    "webhook_test": {},
+    "delivery_resend": {},
     "organization_edit": {"name": "Renamed", "key_prefix": "other"},
 }
-POST_ONLY = {"key_find"}
+POST_ONLY = {"key_find", "alert_find", "alert_rule_reset", "alert_mail_test"}
+POST_ONLY |= {"webhook_switch", "webhook_test", "delivery_resend"}
+FINDS = {"key_find", "alert_find"}
+LEAD_ON = {"key_bulk_revoke", "key_bulk_rotate", "alert_bulk_acknowledge", "alert_bulk_resolve"}
+LEAD_ON |= {"scope_create", "member_add"}
 ANSWERED = [(name, "GET") for name in OF_AN_ORGANIZATION if name not in POST_ONLY]
-ANSWERED += [(name, "POST") for name in OF_AN_ORGANIZATION if name in {*FORMS, "key_find"}]
+ANSWERED += [(name, "POST") for name in OF_AN_ORGANIZATION if name in {*FORMS, *FINDS}]
 
 
 class Things:
@@ -78,6 +104,11 @@ class Things:
         self.rotation = make_rotation(organization).rotation
         handed = make_rotation(organization, link_lasts=timedelta(days=1))
         self.awaited, self.token = handed.rotation, handed.token
+        self.alert = make_alert(organization)
+        self.webhook = make_webhook(organization)
+        self.delivery = make_delivery(organization, sent_at=timezone.now())
+        rule = AlertRule.objects.one(organization, AlertKind.EXPIRY)
+        rule.edit(replace(rule.terms, is_urgent=True), by=make_actor())
 
     def url(self, page, **other):
         key = {"key_resume": self.paused, "key_exempt_end": self.exempt}.get(page, self.key)
@@ -85,9 +116,10 @@ class Things:
             "organization": self.organization,
             "public_id": key.public_id,
             "code": "spare",
-            "pk": self.member.pk,
+            "pk": self.pk(page),
             "name": "spare:read",
-            "number": self.awaited.pk if page == "rotation_link" else self.rotation.pk,
+            "number": self.number(page),
+            "rule": "expiry",
             "token": self.token,
             "table": "outcomes",
             "kind": "csv",
@@ -95,10 +127,22 @@ class Things:
         asked = re.findall(r"<\w+:(\w+)>", ROUTES[page])
         return reverse(page, kwargs={argument: known[argument] for argument in asked})
 
+    def pk(self, page):
+        return self.delivery.pk if page.startswith("delivery_") else self.member.pk
+
+    def number(self, page):
+        if page.startswith("alert_"):
+            return self.alert.pk
+        if page.startswith("webhook_"):
+            return self.webhook.pk
+        return self.awaited.pk if page == "rotation_link" else self.rotation.pk
+
     def form(self, name):
         form = dict(FORMS.get(name, {}))
         if name in {"key_bulk_revoke", "key_bulk_rotate"}:
             form["key"] = [self.key.public_id]
+        if name in {"alert_bulk_acknowledge", "alert_bulk_resolve"}:
+            form["alert"] = [self.alert.code]
         if name == "key_exempt":
             form["owner"] = self.member.pk
         if name == "key_exempt_end":
@@ -170,7 +214,7 @@ def test_the_role_that_is_needed_and_each_above_it_is_answered(things, cast, nam
     for role, client in cast.items():
         if role.includes(needed(name)):
             response = send(client, method, things, name)
-            leads_on = name in {"key_bulk_revoke", "key_bulk_rotate", "scope_create", "member_add"} or method == "POST"
+            leads_on = name in LEAD_ON or method == "POST"
             assert response.status_code in ({200, 302, 303, 404, 422} if leads_on else {200})
 
 
@@ -196,13 +240,12 @@ def test_a_thing_of_another_organization_is_not_there(things, admin, outsider, c
     scope = make_scope(outsider.memberships.first().organization, "other:read")
     environment = make_environment(outsider.memberships.first().organization, "other")
     key = {"key_resume": theirs.paused, "key_exempt_end": theirs.exempt}.get(name, theirs.key)
-    number = {"rotation_link": theirs.awaited}.get(name, theirs.rotation).pk
-    others = {"name": scope.name, "code": environment.code, "number": number}
-    address = things.url(name, public_id=key.public_id, pk=theirs.member.pk, **others)
+    others = {"name": scope.name, "code": environment.code, "number": theirs.number(name)}
+    address = things.url(name, public_id=key.public_id, pk=theirs.pk(name), **others)
     client = client_of(admin)
     before = snapshot()
     for headers in (None, HTMX):
-        assert client.get(address, headers=headers).status_code == 404
+        assert client.get(address, headers=headers).status_code == (405 if name in POST_ONLY else 404)
         if name in FORMS:
             assert client.post(address, things.form(name), headers=headers).status_code == 404
     assert snapshot() == before

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apikeys.charts import HEIGHT, LEVELS, Mark, round_ticks, stacked_bars, unit_words, week_cells
+from apikeys.charts import HEIGHT, LEVELS, Mark, Usual, round_ticks, stacked_bars, unit_words, week_cells
 from apikeys.models import Outcome
 from apikeys.models.series import RANGES
 from apikeys.ranges import TimeRange
@@ -179,3 +179,16 @@ def test_the_busiest_hour_of_the_week_has_the_highest_level_and_one_request_the_
     found = {(cell.x, cell.y): (cell.level, cell.title) for cell in cells if cell.level}
     assert found == {(5, 2): (LEVELS, "Wed 05:00: 10,000 requests"), (23, 6): (1, "Sun 23:00: 1 request")}
     assert {cell.level for cell in week_cells([[0] * 24] * 7)} == {0}
+
+
+def test_a_usual_range_is_drawn_around_its_step_and_fits_the_scale():
+    places = edges(4)
+    usual = Usual(places[2], 300, 900)
+    chart = draw({"valid": [1, 2, 3, 4]}, places, usual=usual)
+    assert chart.ticks[-1] >= 900
+    assert (chart.usual.x, chart.usual.words) == (2, "usually 300 to 900")
+    assert float(chart.usual.y) + float(chart.usual.height) == 100 - 300 * 100 / chart.ticks[-1]
+    assert chart.columns[2].notes == ["Usually 300 to 900"]
+    assert chart.columns[1].notes == []
+    outside = draw({"valid": [1]}, places, usual=Usual(places[-1], 1, 2))
+    assert outside.usual is None

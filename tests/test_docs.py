@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from django.core.management import get_commands
 
+from apikeys.models import AlertKind
+from apikeys.models.alert_kind import NumberOption
 from tests.database import setting_variables
 
 ROOT = Path(__file__).parent.parent
@@ -34,6 +36,27 @@ def test_unit_runs_a_command_that_exists(unit: Path) -> None:
 def test_timer_starts_a_unit_that_exists_and_is_told_of(timer: Path) -> None:
     assert timer.with_suffix(".service").exists()
     assert timer.name in (ROOT / "docs/install.md").read_text()
+
+
+@pytest.mark.parametrize("kind", AlertKind)
+def test_each_kind_of_alert_has_a_page_that_says_what_to_do(kind: AlertKind) -> None:
+    page = f"{kind.value.replace('_', '-')}.md"
+    text = (ROOT / "docs/alerts" / page).read_text()
+    assert text.startswith(f"# {kind.label}\n")
+    assert "\n## What to do\n" in text
+    assert f"]({page})" in (ROOT / "docs/alerts/README.md").read_text()
+    for option in kind.traits.options:
+        if isinstance(option, NumberOption):
+            assert f"| {option.default} |" in text, option.name
+
+
+@pytest.mark.parametrize(
+    "command", sorted(path.stem for path in (ROOT / "apikeys/management/commands").glob("[a-z]*.py"))
+)
+def test_each_command_is_documented(command: str) -> None:
+    text = (ROOT / "docs/commands.md").read_text()
+    assert f"\n## {command}\n" in text
+    assert f"[`{command}`](#{command})" in text
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: path.stem)

@@ -11,7 +11,7 @@ from django.utils import timezone
 from apikeys.filters import TABS, KeyFilter, in_tab
 from apikeys.models import ApiKey, KeyActivity
 from apikeys.models.extremes import floor_minute
-from apikeys.models.key import EXPIRING_WITHIN
+from apikeys.models.key_status import EXPIRING_WITHIN
 from apikeys.paging import take_page
 from tests.factories import make_actor, make_key, make_old_key, make_rhythm, make_rotation
 from tests.pages import age_limit, make_keys

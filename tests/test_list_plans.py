@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from apikeys.models import Organization, Role, Scope
@@ -12,7 +12,6 @@ from benchmarks.grown.trigrams import index_at_the_end
 from tests.factories import make_environment, make_key, make_member, make_organization, make_user
 from tests.pages import age_limit, make_keys, url
 
-pytestmark = pytest.mark.django_db
 DATA = Path(__file__).parent.parent / "benchmarks" / "grown" / "data.sql"
 # Enough that PostgreSQL would rather not read all of them.
 KEYS = 20_000
@@ -29,21 +28,36 @@ LARGE = ("apikeys_apikey", "apikeys_keyactivity", "apikeys_keyscope", "apikeys_u
 QUERIES = {case.name: case.query for case in cases()}
 
 
-@pytest.fixture
-def grown(db):
-    """An organization with many keys, on PostgreSQL with the statistics that its planner decides by."""
-    if connection.vendor == "sqlite":
-        made = make_organization("grown", admin=make_user("person1@example.org"))
-        age_limit(made, 1000)
-        for code in ("eu", "lab"):
-            make_environment(made, code, name=code)
-        for scope in ("orders:read", "reports:delete"):
-            Scope.objects.get_or_create(organization=made, name=scope, defaults={"description": scope})
-        for address in ("person3@example.org", "person50@example.org"):
-            make_member(made, Role.VIEWER, make_user(address))
-        make_key(made, owner_contact="team9@example.org")
-        make_keys(made, 200)
-        return made
+@pytest.fixture(scope="module")
+def _grown(django_db_setup, django_db_blocker):
+    """Make the keys once, in a transaction that is rolled back after this module."""
+    with django_db_blocker.unblock():
+        hold = transaction.atomic()
+        hold.__enter__()
+        try:
+            (_grow_postgresql if connection.vendor == "postgresql" else _grow_sqlite)()
+            yield
+        finally:
+            transaction.set_rollback(True)
+            hold.__exit__(None, None, None)
+            connection.close()
+
+
+def _grow_sqlite():
+    made = make_organization("grown", admin=make_user("person1@example.org"))
+    age_limit(made, 1000)
+    for code in ("eu", "lab"):
+        make_environment(made, code, name=code)
+    for scope in ("orders:read", "reports:delete"):
+        Scope.objects.get_or_create(organization=made, name=scope, defaults={"description": scope})
+    for address in ("person3@example.org", "person50@example.org"):
+        make_member(made, Role.VIEWER, make_user(address))
+    make_key(made, owner_contact="team9@example.org")
+    make_keys(made, 200)
+
+
+def _grow_postgresql():
+    """Make them with the statistics that its planner decides by."""
     with connection.cursor() as cursor:
         with index_at_the_end():
             cursor.execute(DATA.read_text(), {"keys": KEYS})
@@ -54,7 +68,17 @@ def grown(db):
         cursor.execute("ANALYZE")
         # As on a disk without moving parts: docs/performance.md.
         cursor.execute("SET LOCAL random_page_cost = 1.1")
-    return Organization.objects.get(slug="grown")
+
+
+@pytest.fixture
+def grown(_grown, django_db_blocker):
+    """An organization with many keys."""
+    with django_db_blocker.unblock():
+        hold = transaction.atomic()
+        hold.__enter__()
+        yield Organization.objects.get(slug="grown")
+        transaction.set_rollback(True)
+        hold.__exit__(None, None, None)
 
 
 def plan_of(sql):

@@ -72,6 +72,8 @@ BAD = {
     "too many days": {"UNUSED_AFTER_DAYS": "3651"},
     "days below nothing": {"UNUSED_AFTER_DAYS": "-5"},
     "requests kept for less than a week": {"EVENT_RETENTION_DAYS": "6"},
+    "deliveries kept for less than a week": {"DELIVERY_RETENTION_DAYS": "6"},
+    "a network with a host's bits": {"WEBHOOK_ALLOWED_NETWORKS": "10.0.0.1/8"},
     "a level that is none": {"LOG_LEVEL": "CHATTY"},
     "a log of another format": {"LOG_FORMAT": "xml"},
     "metrics for a name": {"METRICS_ALLOWED": "prometheus.example.com"},

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from apikeys import partitions
 from apikeys.demo import halden, northwind
+from apikeys.demo.alerts import seed_alerts
 from apikeys.demo.cast import HALDEN, HOUSES, NORTHWIND
 from apikeys.demo.history import History, make_people
 from apikeys.demo.plans import Plan
@@ -39,6 +40,7 @@ class Seeded:
     keys: int
     requests: int
     audit_entries: int
+    alerts: int
 
 
 def exists() -> bool:
@@ -65,8 +67,9 @@ def seed(number: int, progress: Progress = iter) -> Seeded:
             history.sign_ins(SIGN_IN_DAYS)
         entries = sum(history.write_audit_log() for history in histories)
         total = _requests(rng, now, progress(work))
+        alerts = seed_alerts(now)
         JobRun.objects.bulk_create(_runs(now))
-        return Seeded(len(work), total, entries)
+        return Seeded(len(work), total, entries, alerts)
 
 
 def _analyze() -> None:
@@ -86,6 +89,8 @@ def _runs(now: datetime) -> Iterator[JobRun]:
         ("flag_keys", 380, "Found keys that are unused, near their end or to be rotated."),
         ("roll_up_usage", 1, "Rolled up usage."),
         ("check_recording", 3, "Recording works."),
+        ("evaluate_alerts", 6, "Alerts were looked for."),
+        ("send_alerts", 1, "Sent what was due."),
         ("finish_rotations", 2, "0 ended at their deadline, 0 were safe; 3 run."),
     ):
         at = now - timedelta(minutes=minutes)

@@ -92,7 +92,7 @@ def _special() -> Iterator[Plan]:
         limit=RateLimit(30, 60, 40),
         grows=True,
         attempts=(
-            Attempts(Outcome.RATE_LIMITED, 38, 41, 0, "shop", ("10.20.4.31",), "checkout/5.2.0", "shipments:read"),
+            Attempts(Outcome.RATE_LIMITED, 190, 41, 0, "shop", ("10.20.4.31",), "checkout/5.2.0", "shipments:read"),
         ),
     )
     yield Plan(
@@ -120,6 +120,23 @@ def _special() -> Iterator[Plan]:
             expires_in=days,
             created_by=AIKO,
         )
+    yield Plan(
+        "Order webhook relay",
+        "Hands orders on to the shops' own systems. Kept in Vault under prod/order-relay.",
+        *("prod", ("orders:read",), PLATFORM, 190, "shop", 260, ("10.20.4.61",), "order-relay/1.12.0"),
+        expires_in=170,
+        created_by=TOMAS,
+        # It is asked again and again for the same orders.
+        attempts=(Attempts(Outcome.VALID, 16_000, 0.13, 0.045, "hourly", ("10.20.4.61",), "order-relay/1.12.0"),),
+    )
+    yield Plan(
+        "Loyalty points sync",
+        "Books points of the tills to customers. Kept in the settings of the loyalty service.",
+        *("prod", ("customers:read",), DATA, 240, "hourly", 480, ("10.20.4.71",), "loyalty-sync/4.0.2"),
+        expires_in=200,
+        created_by=AIKO,
+        quiet_since=0.5,
+    )
     for name, days in (("Advent calendar app", 11), ("Summer sale microsite", 74), ("Voucher campaign", 23)):
         yield Plan(
             name,
@@ -199,7 +216,7 @@ def _services(rng: random.Random) -> Iterator[Plan]:
             )
             if name in {"Order intake", "Mobile app backend"} and environment == "prod":
                 wrong = Attempts(Outcome.UNKNOWN, 6, 3.5, 0, "steady", STRANGERS[3:], "Go-http-client/1.1")
-                moved = Attempts(Outcome.VALID, 160, 0.7, 0, "hourly", (f"10.21.{number}.5",), "", plan.scopes[0])
+                moved = Attempts(Outcome.VALID, 60, 0.7, 0, "hourly", (f"10.21.{number}.5",), "", plan.scopes[0])
                 plan = replace(plan, attempts=(wrong, moved), limit=RateLimit(200, 1, 400))
             yield plan
 

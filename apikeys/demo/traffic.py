@@ -21,7 +21,8 @@ from apikeys.models.series import floor_day
 from apikeys.models.usage import DAY, HOUR, make_nonce
 
 # Of longer ago than this, the requests of a day are counted in one hour: its months are right, and seeding is quick.
-DAYS = 90
+# Unusual usage of 90 days is found by looking back on eight weeks before each.
+DAYS = 150
 KEPT_DAYS = 400
 RAW_DAYS = 7
 # How the requests of a counted hour are split among what they asked for; ids of things are long-tailed.

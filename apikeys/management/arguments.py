@@ -14,7 +14,7 @@ from django.db.models import Q
 from apikeys import key_secret
 from apikeys.key_secret import CODE_PATTERN, PREFIX_PATTERN, PUBLIC_ID_LENGTH
 from apikeys.models import ApiKey, Environment, Member, Organization, Scope
-from apikeys.models.key import MAX_RATE, RATE_PERIODS
+from apikeys.models.key_terms import MAX_RATE, RATE_PERIODS
 
 _LIFETIME = re.compile(r"(?P<number>[1-9][0-9]{0,4})(?P<unit>[dh])", re.ASCII)
 _RATE = re.compile(rf"(?P<requests>[1-9][0-9]{{0,6}})/(?P<period>{'|'.join(RATE_PERIODS.values())})", re.ASCII)

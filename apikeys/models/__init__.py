@@ -1,28 +1,38 @@
 """The data of keyadmin: one noun a module, imports in one direction."""
 
+from apikeys.models.alert import (
+    Alert,
+    AlertEvent,
+    AlertOverError,
+    AlertStatus,
+    EventType,
+    Sighting,
+    StaleAlertError,
+)
+from apikeys.models.alert_kind import AlertKind
+from apikeys.models.alert_rule import AlertRule, AlertRuleTerms, AlertSettings
 from apikeys.models.audit import Actor, AuditAction, AuditEntry, Via
 from apikeys.models.busiest import BusiestKey, BusyKey, RankKind
 from apikeys.models.catalogue import Environment, EnvironmentKind, InUseError, Scope
+from apikeys.models.delivery import Channel, Delivery, DeliveryAttempt, DeliveryState
 from apikeys.models.evidence import Habit, KeyEvidence, Recent, ScopeEvidence
 from apikeys.models.exemption import ExemptionTerms, KeyExemption, StaleExemptionError
 from apikeys.models.job import JobReport, JobRun, JobState, Recording, RecordingState
 from apikeys.models.key import (
-    AlreadyIssuedError,
     ApiKey,
-    IssuedKey,
     KeyActivity,
     KeyExpiredError,
     KeyPausedError,
     KeyRevokedError,
     KeyScope,
-    KeyTerms,
-    RateLimit,
     RevocationReason,
     RotationRunningError,
     StaleKeyError,
-    Status,
 )
-from apikeys.models.organization import LastAdminError, Member, Organization, OwnsKeysError, Role
+from apikeys.models.key_queries import AlreadyIssuedError, IssuedKey
+from apikeys.models.key_status import Status
+from apikeys.models.key_terms import KeyTerms, RateLimit
+from apikeys.models.organization import AlertMail, LastAdminError, Member, Organization, OwnsKeysError, Role
 from apikeys.models.organization_usage import EnvironmentUsage, OrganizationDay, OrganizationHour, OwnerUsage
 from apikeys.models.pause import Pause
 from apikeys.models.progress import Move, Place, RotationProgress, Safety
@@ -44,12 +54,23 @@ from apikeys.models.rotation import (
 from apikeys.models.series import RANGES, UsageRange, UsageSeries
 from apikeys.models.silence import KeySilence, Silence
 from apikeys.models.usage import Outcome, UsageEvent
+from apikeys.models.usage_forecast import UsageForecast
 from apikeys.models.user import User
 from apikeys.models.watermark import LateHour
+from apikeys.models.webhook import Webhook, WebhookFormat
 
 __all__ = [
     "RANGES",
     "Actor",
+    "Alert",
+    "AlertEvent",
+    "AlertKind",
+    "AlertMail",
+    "AlertOverError",
+    "AlertRule",
+    "AlertRuleTerms",
+    "AlertSettings",
+    "AlertStatus",
     "AlreadyIssuedError",
     "AlreadyStartedError",
     "ApiKey",
@@ -57,12 +78,17 @@ __all__ = [
     "AuditEntry",
     "BusiestKey",
     "BusyKey",
+    "Channel",
     "Clock",
+    "Delivery",
+    "DeliveryAttempt",
+    "DeliveryState",
     "Dimension",
     "Ending",
     "Environment",
     "EnvironmentKind",
     "EnvironmentUsage",
+    "EventType",
     "ExemptionTerms",
     "Habit",
     "InUseError",
@@ -109,7 +135,9 @@ __all__ = [
     "Safety",
     "Scope",
     "ScopeEvidence",
+    "Sighting",
     "Silence",
+    "StaleAlertError",
     "StaleExemptionError",
     "StaleKeyError",
     "StaleRotationError",
@@ -117,6 +145,7 @@ __all__ = [
     "Status",
     "UsageDay",
     "UsageEvent",
+    "UsageForecast",
     "UsageHour",
     "UsageRange",
     "UsageSeries",
@@ -125,4 +154,6 @@ __all__ = [
     "UsageWatermark",
     "User",
     "Via",
+    "Webhook",
+    "WebhookFormat",
 ]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from django.conf import settings
 from django.db import models
@@ -33,12 +33,14 @@ class AuditAction(models.TextChoices):
     ROTATION_START = "rotation.start", "started rotating the key"
     ROTATION_LINK = "rotation.link", "sent a link to the new key of"
     ROTATION_TAKE = "rotation.take", "took the new key of"
+    ROTATION_CLOCK = "rotation.clock", "began to count the overlap of"
     ROTATION_EXTEND = "rotation.extend", "moved the end of the rotation of"
     ROTATION_FINISH = "rotation.finish", "finished the rotation of"
     ROTATION_CANCEL = "rotation.cancel", "cancelled the rotation of"
     KEY_EXEMPT = "key.exempt", "exempted the key"
     KEY_EXEMPT_END = "key.exempt_end", "ended the exemption of the key"
     KEY_EXPORT = "key.export", "exported the key list"
+    ROTATION_EXPORT = "rotation.export", "exported the list of rotations"
     AUDIT_EXPORT = "audit.export", "exported the audit log"
     USAGE_EXPORT = "usage.export", "exported usage"
     SCOPE_CREATE = "scope.create", "added the scope"
@@ -52,6 +54,17 @@ class AuditAction(models.TextChoices):
     MEMBER_REMOVE = "member.remove", "removed the member"
     ORGANIZATION_CREATE = "organization.create", "created the organization"
     ORGANIZATION_EDIT = "organization.edit", "edited the organization"
+    ALERT_ACKNOWLEDGE = "alert.acknowledge", "acknowledged an alert of"
+    ALERT_RESOLVE = "alert.resolve", "resolved an alert of"
+    ALERT_RULE_EDIT = "alert.rule_edit", "edited the alert rule"
+    ALERT_SETTINGS_EDIT = "alert.settings_edit", "changed when the digest of alerts is sent"
+    ALERT_MAIL_EDIT = "alert.mail_edit", "chose which alerts to be mailed to"
+    ALERT_EXPORT = "alert.export", "exported the alerts"
+    WEBHOOK_CREATE = "webhook.create", "added the webhook"
+    WEBHOOK_EDIT = "webhook.edit", "edited the webhook"
+    WEBHOOK_ROTATE = "webhook.rotate", "made a new secret of the webhook"
+    WEBHOOK_DELETE = "webhook.delete", "deleted the webhook"
+    DELIVERY_RESEND = "delivery.resend", "had an alert told again to"
     SIGN_IN = "account.sign_in", "signed in"
     SIGN_IN_FAILED = "account.sign_in_failed", "failed to sign in"
     SIGN_OUT = "account.sign_out", "signed out"
@@ -94,6 +107,14 @@ class Actor:
 type Changes = dict[str, list[Any]]
 
 
+class Target(NamedTuple):
+    """What one of several entries is about, and what was changed of it."""
+
+    label: str
+    key: ApiKey | None
+    changes: Changes
+
+
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> Changes:
     """Return ``{field: [before, after]}`` of what differs, in values that JSON holds."""
     return {
@@ -125,7 +146,28 @@ class AuditEntryQuerySet(models.QuerySet["AuditEntry"]):
 
         What came from outside may hold a pasted key; its secret is left out.
         """
-        return self.create(
+        entry = self._entry(action, Target(target, key, changes or {}), by, organization, reason)
+        entry.save(force_insert=True)
+        return entry
+
+    def record_all(
+        self,
+        action: AuditAction,
+        targets: Iterable[Target],
+        *,
+        by: Actor,
+        organization: Organization | None,
+        reason: str = "",
+    ) -> None:
+        """Append an entry of the same action for each of several things; see record()."""
+        entries = [self._entry(action, target, by, organization, reason) for target in targets]
+        self.bulk_create(entries, batch_size=500)
+
+    def _entry(
+        self, action: AuditAction, target: Target, by: Actor, organization: Organization | None, reason: str
+    ) -> AuditEntry:
+        key = target.key
+        return self.model(
             at=timezone.now(),
             organization=organization,
             actor=by.user,
@@ -134,11 +176,11 @@ class AuditEntryQuerySet(models.QuerySet["AuditEntry"]):
             address=by.address,
             user_agent=redact(by.user_agent)[:200],
             action=action,
-            target_label=(key.name if key else target)[:200],
+            target_label=(key.name if key else target.label)[:200],
             key_id=key.pk if key else None,
             key_public_id=key.public_id if key else "",
             key_fingerprint=key.fingerprint if key else "",
-            changes=changes or {},
+            changes=target.changes,
             reason=redact(reason)[:500],
         )
 

@@ -11,7 +11,8 @@ from django.db import models, transaction
 from django.utils import timezone
 
 from apikeys.models.audit import Actor, AuditAction, AuditEntry, Changes, difference
-from apikeys.models.key import ApiKey, KeyExpiredError, KeyRevokedError, Status
+from apikeys.models.key import ApiKey, KeyExpiredError, KeyRevokedError
+from apikeys.models.key_status import Status
 from apikeys.models.organization import Member, Organization
 from apikeys.models.text import validate_line
 

@@ -17,7 +17,9 @@ CHECK: Final = "check_recording"
 # A job is late when it has not succeeded for so long: its interval in deploy/, and some time to run.
 LATE_AFTER: Final = {
     CHECK: timedelta(minutes=20),
+    "evaluate_alerts": timedelta(minutes=35),
     "finish_rotations": timedelta(minutes=20),
+    "send_alerts": timedelta(minutes=20),
     "roll_up_usage": timedelta(hours=2, minutes=15),
     "flag_keys": timedelta(hours=26),
     "prune_usage": timedelta(hours=26),

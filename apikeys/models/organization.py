@@ -79,6 +79,18 @@ class Role(models.TextChoices):
         return order.index(self) >= order.index(other)
 
 
+class AlertMail(models.TextChoices):
+    """Which alerts a member is mailed, of those that the organization's rules would mail to them."""
+
+    ALL = "all", "all: urgent ones at once, the others in the daily digest"
+    URGENT = "urgent", "urgent ones only"
+    NONE = "none", "none"
+
+    def wants(self, *, urgent: bool) -> bool:
+        """Say whether a mail is wanted."""
+        return self == AlertMail.ALL or (urgent and self == AlertMail.URGENT)
+
+
 def validate_slug_is_free(value: str) -> None:
     """Refuse a slug that is a path of ours."""
     if value in RESERVED_SLUGS:
@@ -208,6 +220,7 @@ class Member(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="memberships")
     role = models.CharField(max_length=16, choices=Role.choices)
     joined_at = models.DateTimeField(default=timezone.now, editable=False)
+    alert_mail = models.CharField(max_length=8, choices=AlertMail.choices, default=AlertMail.ALL)
 
     objects: ClassVar = MemberQuerySet.as_manager()
 
@@ -250,6 +263,25 @@ class Member(models.Model):
                 target=self.user.email,
                 changes=changes,
             )
+
+    def choose_alert_mail(self, choice: AlertMail, *, by: Actor) -> bool:
+        """Choose which alerts to be mailed; False when nothing changes."""
+        with transaction.atomic():
+            Organization.objects.lock(self.organization_id)
+            self.refresh_from_db(fields=["alert_mail"])
+            changes = difference({"alert_mail": self.alert_mail}, {"alert_mail": str(choice)})
+            if not changes:
+                return False
+            self.alert_mail = choice
+            self.save(update_fields=["alert_mail"])
+            AuditEntry.objects.record(
+                AuditAction.ALERT_MAIL_EDIT,
+                by=by,
+                organization=self.organization,
+                target=self.user.email,
+                changes=changes,
+            )
+        return True
 
     def remove(self, *, by: Actor, keys_to: Member | None = None) -> None:
         """Take the person out of the organization, and hand over their keys and exemptions that run.

@@ -8,7 +8,8 @@ from typing import Final, Self
 
 from django.utils import timezone
 
-from apikeys.models.key import ApiKey, Status
+from apikeys.models.key import ApiKey
+from apikeys.models.key_status import Status
 from apikeys.models.rollup import UsageValue, UsageValues
 from apikeys.models.usage import DAY, Outcome, UsageEvent
 

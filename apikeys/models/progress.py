@@ -70,7 +70,7 @@ class Move:
     @property
     def may_return(self) -> bool:
         """Whether it has been silent on the old key for no longer than it usually is, or a day if that is unknown."""
-        if self.place is Place.NEW or self.on_old is None:
+        if self.place is Place.NEW or self.on_old is None or not self.on_old.accepted:
             return False
         return timezone.now() - self.on_old.last_at <= (self.usual_gap or LEARNT_WITHIN)
 
@@ -131,9 +131,24 @@ class Safety:
         return self.silence > self.needed
 
     @property
+    def may_break(self) -> bool:
+        """Whether somebody may need the old key yet: a caller that is waited for, or one that nobody tells apart."""
+        return bool(self.waiting) or not self.is_silent
+
+    @property
     def is_safe(self) -> bool:
         """Whether the old key can go."""
-        return self.is_new_used and self.is_silent and not self.waiting
+        return self.is_new_used and not self.may_break
+
+    @property
+    def would_break(self) -> list[Move]:
+        """The callers whose every request would be refused: they work with the old key alone."""
+        return [move for move in self.waiting if move.place is Place.OLD]
+
+    @property
+    def would_suffer(self) -> list[Move]:
+        """The callers of which some requests would be refused: they work with both keys."""
+        return [move for move in self.waiting if move.place is Place.BOTH]
 
     @classmethod
     def of(cls, rotation: Rotation, moves: Iterable[Move]) -> Safety:
@@ -149,7 +164,7 @@ class Safety:
             needed = max(SECOND * rhythm.usual_gap, HOUR) + HOUR
         else:
             needed = LEARNT_WITHIN
-        waiting = [move for move in moves if move.may_return]
+        waiting = sorted((move for move in moves if move.may_return), key=_last_seen, reverse=True)
         since = last_used or rotation.started_at
         return cls(since, needed, known, rotation.first_used_at is not None, waiting)
 
@@ -276,8 +291,11 @@ def _first_use(rotation: Rotation) -> FirstUse | None:
 def finish_due(*, by: Actor) -> Iterator[Rotation]:
     """Close the rotations whose deadline has passed, and those that finish by themselves and are safe; yield each.
 
-    The old key of the first has been refused since the deadline; this writes down that it is over.
+    The old key of the first has been refused since the deadline; this writes down that it is over, and which clocks
+    have started since the last run.
     """
+    for begun in list(Rotation.objects.with_untold_clock()):
+        begun.tell_clock()
     ids = list(Rotation.objects.overdue().values_list("pk", flat=True))
     asked = Rotation.objects.open().filter(finishes_when_safe=True, new_key__isnull=False).exclude(pk__in=ids)
     waiting = asked.for_pages().order_by("pk")

@@ -21,19 +21,18 @@ from django.utils import timezone
 
 from apikeys.models.audit import Actor, AuditAction, AuditEntry, Changes, difference
 from apikeys.models.key import (
-    LATEST_EXPIRY,
     ApiKey,
-    IssuedKey,
     KeyExpiredError,
     KeyPausedError,
     RevocationReason,
     RotationRunningError,
-    Status,
 )
+from apikeys.models.key_queries import IssuedKey
+from apikeys.models.key_status import Status
+from apikeys.models.key_terms import LATEST_EXPIRY
 from apikeys.models.organization import Organization
 from apikeys.models.text import validate_line
 
-SECOND: Final = timedelta(seconds=1)
 MAX_OVERLAP: Final = timedelta(days=90)
 MAX_LENGTH: Final = timedelta(days=366)
 # Without an end that is chosen, a clock waits for the first use of the new key for so long.
@@ -164,6 +163,14 @@ class RotationQuerySet(models.QuerySet["Rotation"]):
     def overdue(self, now: datetime | None = None) -> Self:
         """Return the open ones whose deadline has passed."""
         return self.open().filter(old_key__expires_at__lte=now or timezone.now())
+
+    def with_untold_clock(self) -> Self:
+        """Return the open ones whose new key's first use has started the clock, where the audit log does not say so."""
+        actions = [AuditAction.ROTATION_START, AuditAction.ROTATION_CLOCK]
+        entries = AuditEntry.objects.filter(key_id=models.OuterRef("old_key_id"), action__in=actions)
+        newest = models.Subquery(entries.order_by("-id").values("action")[:1])
+        begun = self.open().filter(clock=Clock.FIRST_USE, new_key__activity__first_used_at__isnull=False)
+        return begun.alias(told=newest).filter(told=AuditAction.ROTATION_START)
 
     def for_pages(self) -> Self:
         """Fetch with each what a page shows of it."""
@@ -302,7 +309,7 @@ class Rotation(models.Model):
             old_key=old,
             reason=terms.reason,
             note=terms.note.strip(),
-            overlap_seconds=max(0, terms.overlap // SECOND),
+            overlap_seconds=max(0, int(terms.overlap.total_seconds())),
             clock=terms.clock,
             finishes_when_safe=terms.finishes_when_safe,
             own_expiry=old.expires_at,
@@ -379,7 +386,7 @@ class Rotation(models.Model):
     @property
     def overlap(self) -> timedelta:
         """How long both keys work, from the clock's start on."""
-        return SECOND * self.overlap_seconds
+        return timedelta(seconds=self.overlap_seconds)
 
     @property
     def owner_address(self) -> str:
@@ -533,8 +540,21 @@ class Rotation(models.Model):
                 note = f"Was to replace {current.old_key.fingerprint}"
                 current.new_key.revoke(reason=RevocationReason.CANCELLED, note=note, by=by)
 
+    def tell_clock(self) -> None:
+        """Write into the audit log that the new key's first use has started the clock, unless it says so already."""
+        with transaction.atomic():
+            self._lock()
+
+    def _tell_clock(self) -> None:
+        # The trigger that starts it writes no entry: the first request would wait for that.
+        if self.clock != Clock.FIRST_USE or not Rotation.objects.with_untold_clock().filter(pk=self.pk).exists():
+            return
+        began = difference({}, {"new_key_first_used": self.first_used_at, "both_work_until": self.deadline})
+        self._record(AuditAction.ROTATION_CLOCK, Actor.scheduled(), began)
+
     def end_with(self, key: ApiKey, *, by: Actor) -> None:
         """Close it because somebody revoked one of its keys. Call it in the transaction of that."""
+        self._tell_clock()
         if key.pk == self.old_key_id:
             self._close(Ending.OLD_REVOKED, by=by)
             self._record(AuditAction.ROTATION_FINISH, by, {"ending": [None, Ending.OLD_REVOKED.label]})
@@ -564,11 +584,15 @@ class Rotation(models.Model):
         self.save(update_fields=["closed_at", "closed_by_label", "ending", "link_digest", "link_until"])
 
     def _lock(self) -> Rotation:
-        """Return it as it is now, with its keys locked: the organization first, then old key, new key and itself."""
+        """Return it as it is now, with its keys locked: the organization first, then old key, new key and itself.
+
+        Whatever is done with it next, the audit log then tells of its clock before.
+        """
         Organization.objects.lock(self.organization_id)
         keys = [pk for pk in (self.old_key_id, self.new_key_id) if pk]
         list(ApiKey.objects.select_for_update().filter(pk__in=keys).order_by("pk"))
         current: Rotation = Rotation.objects.for_pages().get(pk=self.pk)
+        current._tell_clock()
         return current
 
     def _record(self, action: AuditAction, by: Actor, changes: Changes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from django.db import connection, models
 from django.db.models import Q
@@ -83,7 +83,7 @@ class Sources:
         *,
         split: Sequence[datetime] = (),
         unit: timedelta = HOUR,
-        keys: Sequence[int] | None = None,
+        keys: Sequence[int] | models.QuerySet[Any] | None = None,
     ) -> Sources:
         """Return them for roll-ups by hour or by day, of some keys or of all.
 

@@ -20,7 +20,10 @@ ROTATION_LABELS = {"old": "with the old key", "new": "with the new key", "refuse
 
 @register.inclusion_tag("components/_usage_chart.html")
 def usage_chart(
-    series: Any, marks: Sequence[charts.Mark] = (), measured_since: datetime | None = None
+    series: Any,
+    marks: Sequence[charts.Mark] = (),
+    measured_since: datetime | None = None,
+    usual: charts.Usual | None = None,
 ) -> dict[str, object]:
     """Draw requests over time by outcome in the reader's time zone, with a legend and the same figures as a table."""
     zone = timezone.get_current_timezone()
@@ -32,6 +35,7 @@ def usage_chart(
         zone=zone,
         marks=marks,
         measured_since=measured_since,
+        usual=usual,
     )
     told = f"{chart.total:,} in all, {chart.refused:,} refused"
     return {**_shown(chart, told), "measured_since": measured_since}

@@ -40,6 +40,7 @@ from apikeys.models import (
 from apikeys.paging import BadCursorError, Page, changed_url, take_page
 from apikeys.permissions import role_required
 from apikeys.tallies import all_counts, tab_counts
+from apikeys.views.alerts import find_alert
 from apikeys.views.pages import form_status, get_key, go_to, page, posted
 
 FORM_FIELDS = {"expires_at": "expires_on"}
@@ -165,7 +166,9 @@ def _columns(request: MemberRequest, sort: str) -> list[dict[str, str]]:
 @require_POST
 @role_required(Role.VIEWER)
 def key_find(request: MemberRequest) -> HttpResponse:
-    """Take a search by POST, so that a pasted key is in no address, and lead to the list."""
+    """Take a search by POST, so that a pasted key is in no address, and lead to the list, or to an alert."""
+    if alert := find_alert(request.member.organization, request.POST.get("q", "")):
+        return go_to(request, alert.get_absolute_url())
     response = redirect(_found_url(request, request.POST))
     response.status_code = HTTPStatus.SEE_OTHER
     return response

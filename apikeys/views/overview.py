@@ -12,9 +12,10 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from apikeys import attention
+from apikeys.alert_filters import urgent_first
 from apikeys.breakdown import QUIETEST, keys_by_age, keys_by_status, quietest, ranking
 from apikeys.http import MemberRequest
-from apikeys.models import JobRun, Organization, OrganizationHour, Role, Status, UsageWatermark
+from apikeys.models import AlertRule, AlertStatus, JobRun, Organization, OrganizationHour, Role, Status, UsageWatermark
 from apikeys.paging import count_text, take_page
 from apikeys.permissions import role_required
 from apikeys.ranges import DEFAULT_RANGE, TimeRange
@@ -22,6 +23,7 @@ from apikeys.views.pages import page
 from apikeys.views.statistics import series_context
 
 ROWS: Final = 5
+ALERTS: Final = 3
 
 
 @require_safe
@@ -33,6 +35,7 @@ def overview(request: MemberRequest) -> HttpResponse:
         context: dict[str, Any] = {"first_steps": _first_steps(organization)}
     else:
         context = {
+            **_alerts_context(organization),
             "matters": list(attention.matters(organization, now)),
             "statuses": keys_by_status(organization, now),
             "ages": keys_by_age(organization, now, [Status.ACTIVE]),
@@ -47,6 +50,13 @@ def overview(request: MemberRequest) -> HttpResponse:
 def _first_steps(organization: Organization) -> dict[str, bool]:
     """Say which steps towards the first key are done."""
     return {"scopes": organization.scopes.exists(), "people": organization.members.count() > 1}
+
+
+def _alerts_context(organization: Organization) -> dict[str, Any]:
+    """Return the open alerts to look at first, and which kinds are urgent."""
+    urgent = AlertRule.objects.urgent_kinds(organization)
+    waiting = organization.alerts.for_pages().with_status(AlertStatus.OPEN)
+    return {"urgent": urgent, "alerts": take_page(urgent_first(waiting, urgent), "", size=ALERTS).rows}
 
 
 def _usage_context(organization: Organization, now: datetime) -> dict[str, Any]:

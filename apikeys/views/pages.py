@@ -9,8 +9,10 @@ from typing import Any
 from django.forms import Form
 from django.http import HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import get_object_or_404, render
+from django.utils.functional import SimpleLazyObject
 from django_htmx.http import HttpResponseClientRedirect
 
+from apikeys.alert_filters import open_count
 from apikeys.http import MemberRequest
 from apikeys.models import ApiKey
 
@@ -29,6 +31,8 @@ def page(
     organization = request.member.organization
     shared = {
         "organization": organization,
+        # Asked for once, by a page that has the navigation.
+        "open_alerts": SimpleLazyObject(lambda: open_count(organization)),
         "section": section,
         "memberships": list(request.user.memberships.select_related("organization").order_by("organization__name")),
     }

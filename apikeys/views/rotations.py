@@ -9,16 +9,21 @@ from typing import Final
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
-from django.http import HttpResponse
-from django.shortcuts import get_object_or_404
+from django.http import Http404, HttpResponse, HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect
+from django.template.defaultfilters import pluralize
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
 from apikeys.charts import Mark
+from apikeys.exports import FORMATS, export_response
 from apikeys.forms import TypedForm, add_verb_errors
 from apikeys.http import MemberRequest, actor
 from apikeys.models import (
+    AuditAction,
+    AuditEntry,
     Ending,
     KeyEvidence,
     KeyRevokedError,
@@ -33,6 +38,7 @@ from apikeys.models.rotation import RotationQuerySet
 from apikeys.paging import BadCursorError, Column, Ordered, Page, changed_url, count_text, take_page
 from apikeys.permissions import role_required
 from apikeys.rotation_forms import ExtendForm, LinkForm
+from apikeys.rotation_tables import caller_table, rotation_table
 from apikeys.views.pages import form_status, get_key, go_to, page, posted
 from apikeys.views.revocation import GET_OR_POST, already_revoked
 from apikeys.views.rotating import send_links
@@ -40,6 +46,7 @@ from apikeys.views.rotating import send_links
 ORDER: Final = [Column("id", int, descending=True)]
 TABS: Final = {"": "Running", "ended": "Ended", "all": "All"}
 CALLERS_SHOWN: Final = 50
+CALLERS_NAMED: Final = 5
 # Seconds. The page of keys that are so busy that reading takes long asks less often: a twentieth of the time at most.
 POLLED_EVERY: Final = 5
 SHARE_OF_TIME: Final = 20
@@ -51,9 +58,7 @@ WAS: Final = "X-Rotation-Was"
 @role_required(Role.VIEWER)
 def rotation_list(request: MemberRequest) -> HttpResponse:
     """Show the organization's rotations, those that run first."""
-    rotations: RotationQuerySet = request.member.organization.rotations.all()
-    tab = request.GET.get("show", "")
-    queries = {"": rotations.open(), "ended": rotations.exclude(closed_at__isnull=True), "all": rotations}
+    queries, tab = _of_tabs(request), request.GET.get("show", "")
     found, bad = Page[Rotation]([], ""), tab not in TABS
     if not bad:
         try:
@@ -73,12 +78,39 @@ def rotation_list(request: MemberRequest) -> HttpResponse:
         ],
         "bad_cursor": bad,
         "clear_url": request.path,
+        "export_query": request.GET.urlencode(),
         "next_url": changed_url(request.path, request.GET, after=found.cursor) if found.cursor else "",
         # A damaged address is not written into the page: it may hold anything.
         "first_url": changed_url(request.path, request.GET) if request.GET.get("after") and not bad else "",
     }
     status = HTTPStatus.UNPROCESSABLE_ENTITY if bad else HTTPStatus.OK
     return page(request, "apikeys/rotation_list.html", "rotations", context, partial="rotation_table", status=status)
+
+
+def _of_tabs(request: MemberRequest) -> dict[str, RotationQuerySet]:
+    rotations: RotationQuerySet = request.member.organization.rotations.all()
+    return {"": rotations.open(), "ended": rotations.exclude(closed_at__isnull=True), "all": rotations}
+
+
+@require_safe
+@role_required(Role.VIEWER)
+def rotation_export(request: MemberRequest, kind: str) -> HttpResponseBase:
+    """Send the rotations of a tab as CSV or JSON."""
+    organization = request.member.organization
+    if kind not in FORMATS:
+        raise Http404
+    tab = request.GET.get("show", "")
+    if tab not in TABS:
+        return redirect(reverse("rotation_list", args=[organization.slug], query=request.GET))
+    AuditEntry.objects.record(
+        AuditAction.ROTATION_EXPORT,
+        by=actor(request),
+        organization=organization,
+        target=kind.upper(),
+        reason=f"{TABS[tab].lower()} rotations",
+    )
+    rotations = _of_tabs(request)[tab].for_pages().order_by("-pk").iterator(chunk_size=500)
+    return export_response(kind, f"{organization.slug}-rotations", *rotation_table(rotations))
 
 
 @require_safe
@@ -106,6 +138,21 @@ def rotation_detail(request: MemberRequest, number: int) -> HttpResponse:
         "minus_most": -CALLERS_SHOWN,
     }
     return page(request, "apikeys/rotation_detail.html", "rotations", context, partial="rotation_board")
+
+
+@require_safe
+@role_required(Role.VIEWER)
+def rotation_callers_export(request: MemberRequest, number: int, kind: str) -> HttpResponseBase:
+    """Send a rotation's callers with their requests on each key as CSV or JSON."""
+    if kind not in FORMATS:
+        raise Http404
+    rotation = get_rotation(request, number)
+    organization, told = rotation.organization, f"callers of rotation {rotation.pk}, {kind.upper()}"
+    AuditEntry.objects.record(
+        AuditAction.USAGE_EXPORT, by=actor(request), organization=organization, key=rotation.old_key, reason=told
+    )
+    stem = f"{organization.slug}-rotation-{rotation.pk}-callers"
+    return export_response(kind, stem, *caller_table(RotationProgress.of(rotation)))
 
 
 def get_rotation(request: MemberRequest, number: int) -> Rotation:
@@ -178,11 +225,10 @@ def rotation_finish(request: MemberRequest, number: int) -> HttpResponse:
     rotation = get_rotation(request, number)
     if rotation.closed_at:
         return _over(request, rotation)
-    evidence = KeyEvidence.of(rotation.old_key)
     progress = RotationProgress.of(rotation)
-    would_break = evidence.in_use or progress.safety.waiting
-    expected = rotation.old_key.name if would_break and not progress.safety.is_safe and rotation.is_open else ""
-    form = TypedForm(posted(request), expected=expected)
+    # After the deadline nobody is refused who is not refused already.
+    may_break = rotation.is_open and progress.safety.may_break
+    form = TypedForm(posted(request), expected=rotation.old_key.name if may_break else "")
     if request.method == "POST" and form.is_valid():
         try:
             rotation.finish(by=actor(request))
@@ -190,12 +236,19 @@ def rotation_finish(request: MemberRequest, number: int) -> HttpResponse:
             return _over(request, get_rotation(request, number))
         except KeyRevokedError:
             return already_revoked(request, get_key(request, rotation.old_key.public_id))
-        messages.success(request, f"The old key of {rotation.old_key.name} is revoked. Who still tries it is below.")
+        messages.success(request, _finished_words(rotation, len(progress.safety.would_break) if may_break else 0))
         return go_to(request, rotation.get_absolute_url())
-    context = {"rotation": rotation, "evidence": evidence, "progress": progress, "safety": progress.safety}
-    context |= {"form": form, "key": rotation.old_key}
+    context = {"rotation": rotation, "progress": progress, "safety": progress.safety, "form": form}
+    context |= {"most": CALLERS_NAMED, "minus_most": -CALLERS_NAMED}
     status = form_status(form)
     return page(request, "apikeys/rotation_finish.html", "rotations", context, partial="dialog", status=status)
+
+
+def _finished_words(rotation: Rotation, broken: int) -> str:
+    words = f"The old key of {rotation.old_key.name} is revoked. "
+    if broken:
+        words += f"{broken} caller{pluralize(broken)} had not moved. "
+    return words + "Who still tries it is below."
 
 
 @require_http_methods(GET_OR_POST)

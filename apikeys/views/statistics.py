@@ -22,6 +22,7 @@ from apikeys.http import MemberRequest, actor
 from apikeys.key_tables import TABLES, Asked, words_of
 from apikeys.models import (
     RANGES,
+    Alert,
     ApiKey,
     AuditAction,
     AuditEntry,
@@ -46,6 +47,7 @@ from apikeys.views.requests import pause_context, requests_context, retired_cont
 ROWS_SHOWN: Final = 8
 HISTORY_SHOWN: Final = 20
 MARKS_SHOWN: Final = 20
+ALERTS_SHOWN: Final = 6
 # Whose requests are counted, besides those of the key alone.
 LINEAGE: Final = ("lineage",)
 MARKED: Final = {
@@ -76,6 +78,7 @@ def key_detail(request: MemberRequest, public_id: str) -> HttpResponse:
             "history": AuditEntry.objects.filter(key_id=key.pk)[:HISTORY_SHOWN],
             **requests_context(key, RequestFilterForm(every), every),
             "rotation": Rotation.objects.newest_of(key),
+            "key_alerts": Alert.objects.open_of(key, ALERTS_SHOWN),
             **lineage_context(key),
             **retired_context(key),
             **pause_context(key),

@@ -14,8 +14,8 @@ INSERT INTO apikeys_environment (organization_id, code, name, kind)
     SELECT o.id, e.code, e.name, e.kind FROM apikeys_organization o, (VALUES
         ('prod', 'production', 'production'), ('stag', 'staging', 'staging'), ('dev', 'development', 'development'),
         ('eu', 'europe', 'production'), ('lab', 'laboratory', 'other')) e(code, name, kind);
-INSERT INTO apikeys_member (organization_id, user_id, role, joined_at)
-    SELECT o.id, u.id, CASE WHEN u.email = 'person1@example.org' THEN 'admin' ELSE 'operator' END, now()
+INSERT INTO apikeys_member (organization_id, user_id, role, alert_mail, joined_at)
+    SELECT o.id, u.id, CASE WHEN u.email = 'person1@example.org' THEN 'admin' ELSE 'operator' END, 'all', now()
     FROM apikeys_organization o, apikeys_user u;
 INSERT INTO apikeys_scope (organization_id, name, description)
     SELECT o.id, area || ':' || verb, initcap(verb) || ' ' || area

@@ -1,9 +1,9 @@
-// Selecting several keys: how many, all of them, and no buttons when there is none.
+// Selecting several rows: how many, all of them, and no buttons when there is none.
 (() => {
   const update = () => {
     const form = document.querySelector("[data-selection]");
     if (!form) return;
-    const boxes = [...document.querySelectorAll("input[form='bulk'][name='key']")];
+    const boxes = [...document.querySelectorAll("input[form='bulk'][type='checkbox']")];
     const count = boxes.filter((box) => box.checked).length;
     form.querySelector("output").textContent = count ? `${count} selected` : "";
     form.querySelectorAll("button").forEach((button) => { button.hidden = !count; });
@@ -17,7 +17,7 @@
 
   document.addEventListener("change", (event) => {
     if (event.target.matches?.("[data-select-all]")) {
-      document.querySelectorAll("input[form='bulk'][name='key']").forEach((box) => { box.checked = event.target.checked; });
+      document.querySelectorAll("input[form='bulk'][type='checkbox']").forEach((box) => { box.checked = event.target.checked; });
     }
     if (event.target.matches?.("[data-select-all], input[form='bulk']")) update();
   });

@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from apikeys.management.flag_formats import fit
-from apikeys.models import ApiKey, KeyExemption, RevocationReason, UsageWatermark
+from apikeys.models import Alert, AlertKind, ApiKey, JobRun, KeyExemption, RevocationReason, UsageWatermark
 from tests.commands.running import run
 from tests.factories import (
     make_actor,
@@ -353,3 +353,26 @@ def test_one_key_to_rotate_alone_is_status_3(organization):
     make_old_key(organization, 40 * DAY)
     assert run("flag_keys").status == 3
     assert run("flag_keys", "--exit-zero").status == 0
+
+
+def test_it_raises_the_alerts_of_what_it_lists_once_and_by_the_rules(cast):
+    ran = run("flag_keys", "--json", "--raise")
+    assert ran.status == 3
+    assert "alerts opened, 0 got worse or are told again, 0 ended." in ran.err
+    unused = set(Alert.objects.filter(kind=AlertKind.UNUSED).values_list("key__name", flat=True))
+    assert unused == names(ran, "unused")
+    before = Alert.objects.count()
+    assert "0 alerts opened" in run("flag_keys", "--raise", "--unused-days", "1").err
+    assert Alert.objects.count() == before
+    assert "alerts opened" in JobRun.objects.filter(job="flag_keys").latest("pk").done
+
+
+def test_it_raises_nothing_unless_it_is_asked_and_of_one_organization_alone(cast):
+    other = make_organization()
+    make_old_key(other, LONG)
+    run("flag_keys")
+    assert not Alert.objects.exists()
+    run("flag_keys", "--raise", "--organization", other.slug)
+    assert {alert.organization for alert in Alert.objects.all()} == {other}
+    run("flag_keys", "--raise")
+    assert Alert.objects.filter(organization=cast).exists()

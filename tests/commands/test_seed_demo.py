@@ -10,11 +10,18 @@ from django.utils import timezone
 
 from apikeys import demo
 from apikeys.demo.cast import PASSWORD
+from apikeys.evaluation.preview import preview
+from apikeys.evaluation.run import evaluate
 from apikeys.models import (
     RANGES,
+    Alert,
+    AlertKind,
+    AlertRuleTerms,
+    AlertStatus,
     ApiKey,
     AuditAction,
     AuditEntry,
+    Delivery,
     Dimension,
     JobRun,
     KeyActivity,
@@ -107,7 +114,7 @@ def test_the_events_of_the_last_days_are_the_counts_of_its_hours(seeded):
     assert mark > timezone.now() - timedelta(hours=2)
     hours = UsageHour.objects.filter(hour__gte=first, hour__lt=mark).aggregate(total=Sum("count"))["total"]
     assert hours == UsageEvent.objects.filter(at__lt=mark).count()
-    assert 60_000 <= UsageEvent.objects.count() <= 120_000
+    assert 60_000 <= UsageEvent.objects.count() <= 150_000
     assert not UsageEvent.objects.filter(at__lt=first).exists()
 
 
@@ -144,6 +151,40 @@ def test_callers_are_new_and_schedules_were_kept(seeded):
     assert 0 < sum(one.is_new for one in callers.values) < len(callers.values)
     assert JobRun.objects.late() == []
     assert JobRun.objects.recording().state == RecordingState.WORKS
+
+
+def test_its_keys_raise_the_alerts_that_somebody_wants_and_no_others(seeded):
+    """Over 90 days each of 457 keys is judged every hour: one is asked too often, and one falls silent."""
+    now = timezone.now()
+    told = {}
+    for organization in Organization.objects.filter(slug__in=HOUSES):
+        terms = AlertRuleTerms.usual(AlertKind.UNUSUAL_USAGE)
+        found = preview(organization, AlertKind.UNUSUAL_USAGE, terms, now=now)
+        told |= {one.key.name: one.alert.facts["shape"] for one in found.foreseen}
+    assert told == {"Order webhook relay": "spike", "Loyalty points sync": "silence"}
+
+
+def test_the_inbox_holds_what_its_keys_justify(seeded):
+    alerts = Alert.objects.filter(organization__slug="northwind")
+    named = {kind: set(alerts.filter(kind=kind).values_list("key__name", flat=True)) for kind in AlertKind}
+    assert named[AlertKind.UNUSUAL_USAGE] == {"Order webhook relay", "Loyalty points sync"}
+    assert named[AlertKind.EXPIRED_USED] == {"Advent calendar app", "Summer sale microsite", "Voucher campaign"}
+    assert named[AlertKind.RATE_LIMITED] == {"Delivery slot lookup"}
+    assert "Storefront search" in named[AlertKind.ABUSE]
+    assert {"Trade fair tablets", "Black Friday load test"} <= named[AlertKind.EXPIRY]
+    unused = alerts.filter(kind=AlertKind.UNUSED).values_list("key", flat=True)
+    assert set(unused) == set(seeded.filter(organization__slug="northwind").unused().values_list("pk", flat=True))
+    assert not named[AlertKind.NEW_NETWORK]
+    statuses = {alert.status for alert in alerts}
+    assert statuses == {AlertStatus.OPEN, AlertStatus.ACKNOWLEDGED, AlertStatus.RESOLVED}
+    assert not Alert.objects.filter(opened_at__gt=timezone.now()).exists()
+    assert {delivery.state for delivery in Delivery.objects.all()} >= {"sent", "retrying", "waiting"}
+
+
+def test_looking_for_alerts_again_raises_none(seeded):
+    before = Alert.objects.count()
+    evaluate(timezone.now())
+    assert Alert.objects.count() == before
 
 
 def test_nothing_happens_before_a_key_is_made_or_after_it_has_ended(seeded):

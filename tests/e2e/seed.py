@@ -18,6 +18,8 @@ from django.db import transaction  # noqa: E402 - models need Django to be set u
 from django.utils import timezone  # noqa: E402
 
 from apikeys.models import (  # noqa: E402
+    Alert,
+    AlertKind,
     ApiKey,
     Clock,
     Member,
@@ -28,9 +30,12 @@ from apikeys.models import (  # noqa: E402
     UsageHour,
     UsageWatermark,
 )
+from apikeys.models.delivery import DeliveryAttempt  # noqa: E402
 from tests.factories import (  # noqa: E402
     PASSWORD,
     make_actor,
+    make_alert,
+    make_delivery,
     make_environment,
     make_event,
     make_events,
@@ -44,6 +49,7 @@ from tests.factories import (  # noqa: E402
     make_rotation,
     make_scope,
     make_user,
+    make_webhook,
 )
 
 PEOPLE = ("viewer", "operator", "admin", "forgetful")
@@ -71,7 +77,9 @@ def seed() -> dict[str, object]:
     rotations = _rotations(acme, members["operator"])
     for _ in UsageHour.objects.roll_up():
         pass
+    alerts = _alerts(acme, members["operator"])
     return {
+        "alerts": alerts,
         "keys": keys,
         "rotations": rotations,
         "members": {name: member.pk for name, member in members.items()},
@@ -195,6 +203,45 @@ def _usage(acme: Organization) -> None:
             outcome=Outcome.REVOKED,
             address="2001:db8::7",
         )
+
+
+def _alerts(acme: Organization, operator: Member) -> dict[str, str]:
+    """Raise alerts in every state, and return their codes; those of "Alerting job" are for tests to change."""
+
+    def key(name: str) -> ApiKey:
+        found: ApiKey = acme.keys.filter(name=name).earliest("created_at")
+        return found
+
+    long = [{"address": "2001:db8:1234:5678:9abc:def0:1234:5678", "agent": "u" * 200, "count": 9, "is_known": False}]
+    abuse = make_alert(acme, AlertKind.ABUSE, key("Busy reporter"), ago=timedelta(hours=3), count=38)
+    unusual = make_alert(acme, AlertKind.UNUSUAL_USAGE, key("Busy reporter"), ago=timedelta(hours=3))
+    hostile = [
+        make_alert(acme, AlertKind.ABUSE, key(name), facts={"callers": long * 5}, count=12_345)
+        for name in HOSTILE_NAMES
+    ]
+    held, resolved = make_alert(acme, AlertKind.EXPIRY, key("Expiring sync"), level=7), make_alert(acme)
+    held.acknowledge(until=timezone.now() + timedelta(days=3), by=make_actor(operator.user))
+    resolved.resolve(note="<b>It was us</b> " + "x" * 480, by=make_actor(operator.user))
+    ended = make_alert(acme, AlertKind.UNUSED, key("Unused feed"))
+    Alert.objects.end_all([ended], now=timezone.now(), why="The key is used again.")
+    job = make_alert(acme, AlertKind.JOB_LATE, facts={"error": "e" * 400})
+    for number in range(6):
+        make_alert(acme, AlertKind.RATE_LIMITED, make_key(acme, f"Alerting job {number}", owner=operator).key)
+    made = {"abuse": abuse, "unusual": unusual, "hostile": hostile[0], "held": held, "resolved": resolved, "job": job}
+    return {f"alert_{name}": alert.code for name, alert in made.items()} | _deliveries(acme)
+
+
+def _deliveries(acme: Organization) -> dict[str, str]:
+    """Make webhooks of each state and what was sent to them, and return the ids of one each."""
+    webhook = make_webhook(acme, "<b>On call</b> " + "x" * 85, url="https://events.example.com/" + "u" * 300)
+    for _ in range(3):
+        make_delivery(acme, webhook, attempts=3)
+    make_webhook(acme, "Switched off", format="slack").switch_off(by=make_actor())
+    sent = make_delivery(acme, webhook, attempts=2, sent_at=timezone.now())
+    DeliveryAttempt.objects.create(delivery=sent, seconds=15, error="<b>It did not answer.</b> " + "e" * 200)
+    DeliveryAttempt.objects.create(delivery=sent, seconds=0.2, status=204)
+    make_delivery(acme, attempts=10, failed_at=timezone.now())
+    return {"webhook": str(webhook.pk), "delivery": str(sent.pk)}
 
 
 if __name__ == "__main__":

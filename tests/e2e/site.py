@@ -1,7 +1,5 @@
 """The product as it runs: a real server in a process of its own, and a real mail server that it sends to."""
 
-import email
-import email.policy
 import http.client
 import json
 import os
@@ -9,17 +7,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import closing
-from dataclasses import dataclass, field
-from email.message import EmailMessage
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import SMTP, Envelope, Session
-
 from tests.database import setting_variables
+from tests.mailbox import mail_server
 from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
@@ -27,35 +21,23 @@ START_SECONDS = 30
 ORGANIZATION = "acme"
 
 
-@dataclass
-class Mailbox:
-    """Every mail that was sent."""
-
-    mails: list[EmailMessage] = field(default_factory=list)
-
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
-        self.mails.append(email.message_from_bytes(envelope.content or b"", policy=email.policy.default))
-        return "250 OK"
-
-
 class Site:
     """A server on a database of its own, filled by tests/e2e/seed.py."""
 
     def __init__(self, database_url: str) -> None:
-        self.mailbox = Mailbox()
-        mail_port, port = free_port(), free_port()
-        self._mail = Controller(self.mailbox, hostname="127.0.0.1", port=mail_port)
-        self.port, self.url = port, f"http://localhost:{port}"
+        self._ends = ExitStack()
+        self.mailbox = self._ends.enter_context(mail_server())
+        self.port = free_port()
+        self.url = f"http://localhost:{self.port}"
         self._environment = {name: value for name, value in os.environ.items() if name not in setting_variables()} | {
             "ENVIRONMENT": "development",
             "DEBUG": "false",
             "DATABASE_URL": database_url,
             "BASE_URL": self.url,
-            "EMAIL_URL": f"smtp://127.0.0.1:{mail_port}",
+            "EMAIL_URL": self.mailbox.url,
         }
         self.seeded: dict[str, Any] = json.loads(self._run("tests.e2e.seed"))
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the server runs
-        self._mail.start()
         self._server = self._start()
 
     def _run(self, module: str) -> str:
@@ -92,7 +74,7 @@ class Site:
 
     def stop(self) -> str:
         """Stop both servers and return what the site's server logged."""
-        self._mail.stop()
+        self._ends.close()
         self._server.terminate()
         self._server.wait(START_SECONDS)
         log = self.log()

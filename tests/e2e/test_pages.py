@@ -19,6 +19,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.every_page]
 COLOUR_RULES = ["color-contrast", "link-in-text-block"]
 THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
+RULE = "is_on=on&when=urgent&role=operator&wrong_secrets=5&refusals=20&preview=1"
+
 # Person and path; {words} are ids of tests/e2e/seed.py.
 PAGES = {
     "sign-in": ("", "/accounts/login/"),
@@ -111,6 +113,49 @@ PAGES = {
     "rotation-take": ("operator", "/handover/{token}"),
     "rotation-take-of-another": ("viewer", "/handover/{token}"),
     "rotation-take-not-good": ("", "/handover/made-up"),
+    "alerts": ("operator", "/acme/alerts/"),
+    "alerts-of-a-viewer": ("viewer", "/acme/alerts/?status=all"),
+    "alerts-filtered": ("operator", "/acme/alerts/?kind=abuse&urgency=urgent&environment=prod"),
+    "alerts-acknowledged": ("operator", "/acme/alerts/?status=acknowledged"),
+    "alerts-resolved": ("operator", "/acme/alerts/?status=resolved"),
+    "alerts-none": ("admin", "/empty/alerts/"),
+    "alerts-none-resolved": ("admin", "/empty/alerts/?status=resolved"),
+    "alerts-none-match": ("operator", "/acme/alerts/?q=nothing+is+called+so"),
+    "alerts-bad-filter": ("viewer", "/acme/alerts/?kind=odd"),
+    "alerts-bad-cursor": ("viewer", "/acme/alerts/?after=odd"),
+    "alert": ("operator", "/acme/alerts/{alert_abuse}"),
+    "alert-of-a-viewer": ("viewer", "/acme/alerts/{alert_abuse}"),
+    "alert-unusual": ("operator", "/acme/alerts/{alert_unusual}"),
+    "alert-hostile": ("operator", "/acme/alerts/{alert_hostile}"),
+    "alert-acknowledged": ("operator", "/acme/alerts/{alert_held}"),
+    "alert-resolved": ("operator", "/acme/alerts/{alert_resolved}"),
+    "alert-of-a-job": ("operator", "/acme/alerts/{alert_job}"),
+    "alert-acknowledge": ("operator", "/acme/alerts/{alert_held}/acknowledge"),
+    "alert-resolve": ("operator", "/acme/alerts/{alert_hostile}/resolve"),
+    "alerts-bulk-acknowledge": (
+        "operator",
+        "/acme/alerts/acknowledge?alert={alert_abuse}&alert={alert_hostile}&alert={alert_resolved}",
+    ),
+    "alerts-bulk-resolve": ("operator", "/acme/alerts/resolve?all=1"),
+    "alert-rules": ("admin", "/acme/alerts/rules"),
+    "alert-rules-of-a-viewer": ("viewer", "/acme/alerts/rules"),
+    "alert-rule": ("admin", "/acme/alerts/rules/abuse"),
+    "alert-rule-unusual": ("admin", "/acme/alerts/rules/unusual_usage"),
+    "alert-rule-preview": ("admin", f"/acme/alerts/rules/abuse?{RULE}&revoked=1"),
+    "alert-rule-bad-values": ("admin", f"/acme/alerts/rules/abuse?{RULE}&revoked=none"),
+    "alert-digest": ("admin", "/acme/alerts/digest"),
+    "alert-mails": ("viewer", "/acme/alerts/mails"),
+    "webhooks": ("admin", "/acme/alerts/webhooks/"),
+    "webhooks-none": ("admin", "/empty/alerts/webhooks/"),
+    "webhook-create": ("admin", "/acme/alerts/webhooks/new"),
+    "webhook": ("admin", "/acme/alerts/webhooks/{webhook}"),
+    "webhook-edit": ("admin", "/acme/alerts/webhooks/{webhook}/edit"),
+    "webhook-secret": ("admin", "/acme/alerts/webhooks/{webhook}/secret"),
+    "webhook-delete": ("admin", "/acme/alerts/webhooks/{webhook}/delete"),
+    "deliveries": ("admin", "/acme/alerts/deliveries/"),
+    "deliveries-bad-filter": ("operator", "/acme/alerts/deliveries/?state=odd"),
+    "deliveries-none": ("admin", "/empty/alerts/deliveries/"),
+    "delivery": ("admin", "/acme/alerts/deliveries/{delivery}"),
     "audit": ("admin", "/acme/audit/"),
     "audit-none-match": ("admin", "/acme/audit/?actor=nobody"),
     "scopes": ("admin", "/acme/scopes/"),
@@ -134,7 +179,9 @@ PAGES = {
 
 # What is no page: it redirects, downloads, or only takes a form.
 NO_PAGES = {"stylesheet", "script", "key_find", "key_export", "audit_export", "key_usage_export", "usage_export"}
-NO_PAGES |= {"scope_create", "member_add", "account_set_password"}
+NO_PAGES |= {"alert_find", "alert_export", "alert_rule_reset", "scope_create", "member_add", "account_set_password"}
+NO_PAGES |= {"alert_mail_test", "delivery_export", "delivery_resend", "webhook_switch", "webhook_test"}
+NO_PAGES |= {"rotation_export", "rotation_callers_export"}
 
 
 def test_every_page_of_ours_is_looked_at() -> None:
@@ -144,7 +191,9 @@ def test_every_page_of_ours_is_looked_at() -> None:
 
 class Anything(dict[str, str]):
     def __missing__(self, key: str) -> str:
-        return "1"
+        if key == "delivery":
+            return "00000000-0000-4000-8000-000000000000"
+        return "AL-0000001" if key.startswith("alert_") else "1"
 
 
 def names(resolver: URLResolver) -> set[str]:
@@ -168,7 +217,7 @@ def test_page_is_accessible_and_fits(site: Site, open_page: OpenPage, watch: Wat
 
 def filled(path: str, site: Site) -> str:
     ids: dict[str, Any] = site.seeded
-    every = {**ids["keys"], **ids["members"], **ids["rotations"]}
+    every = {**ids["keys"], **ids["members"], **ids["rotations"], **ids["alerts"]}
     return path.format(**every, scope=ids["scope"], environment=ids["environment"])
 
 
@@ -206,6 +255,12 @@ def selects_two_keys_to_revoke(page: Page) -> None:
     for name in ("Select Batch job 58", "Select Batch job 57"):
         page.get_by_role("checkbox", name=name).check()
     page.get_by_role("button", name="Revoke…").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+
+def selects_all_alerts_to_resolve(page: Page) -> None:
+    page.get_by_role("checkbox", name="Select all alerts on this page").check()
+    page.get_by_role("button", name="Resolve…").click()
     expect(page.get_by_role("dialog")).to_be_visible()
 
 
@@ -409,6 +464,15 @@ STATES: dict[str, tuple[str, str, Act]] = {
     "key-created-twice": ("operator", "/acme/keys/new", creates_a_key_twice),
     "key-regenerated": ("operator", "/acme/keys/?q=Batch+job+40", regenerates_a_key),
     "key-saved": ("operator", "/acme/keys/{expiring}/edit", saves("Save")),
+    "alerts-filter-open": ("operator", "/acme/alerts/?kind=abuse", opens("Filter")),
+    "alerts-bulk-dialog": ("operator", "/acme/alerts/", selects_all_alerts_to_resolve),
+    "alert-acknowledge-dialog": ("operator", "/acme/alerts/{alert_unusual}", opens_a_dialog("Acknowledge…")),
+    "alert-resolve-dialog": ("operator", "/acme/alerts/{alert_hostile}", opens_a_dialog("Resolve…")),
+    "alert-revoke-dialog": ("operator", "/acme/alerts/{alert_abuse}", opens_a_dialog("Revoke…")),
+    "alert-resolve-faults": ("operator", "/acme/alerts/{alert_hostile}/resolve", submits("Resolve")),
+    "alert-figures": ("operator", "/acme/alerts/{alert_unusual}", walks_the_chart_of_both),
+    "alert-chart-as-table": ("operator", "/acme/alerts/{alert_unusual}", opens_the_tables),
+    "alert-digest-dialog": ("admin", "/acme/alerts/rules", opens_a_dialog("Change…")),
     "audit-filter-open": ("admin", "/acme/audit/", opens("Filter")),
     "scope-create-faults": ("admin", "/acme/scopes/", submits("Add")),
     "member-add-faults": ("admin", "/acme/members/", submits("Add")),

@@ -120,7 +120,11 @@ def extends(page: Page, *, javascript: bool) -> None:
 def finishes(page: Page, name: str, *, javascript: bool) -> None:
     question = asks(page, "Finish now…", javascript=javascript)
     expect(question).to_contain_text("Not safe yet")
-    expect(question).to_contain_text("In use")
+    # One of the two has moved.
+    breaks = question.get_by_role("region", name="What this breaks")
+    expect(breaks).to_contain_text("This will break 1 caller that has not moved")
+    expect(breaks).to_contain_text(SECOND)
+    expect(breaks).not_to_contain_text(re.compile(rf"{re.escape(FIRST)}\b"))
     button = question.get_by_role("button", name="Revoke the old key")
     if javascript:
         expect(button).to_be_disabled()
@@ -130,7 +134,9 @@ def finishes(page: Page, name: str, *, javascript: bool) -> None:
         expect(page.get_by_text(f"This does not match. Type {name} to confirm.", exact=True)).to_be_visible()
     question.get_by_label(f"Type {name} to confirm").fill(name)
     button.click()
-    expect(page.get_by_role("status").filter(has_text=f"The old key of {name} is revoked.")).to_be_visible()
+    expect(
+        page.get_by_role("status").filter(has_text=f"The old key of {name} is revoked. 1 caller had not moved.")
+    ).to_be_visible()
 
 
 @BOTH

@@ -68,6 +68,8 @@ def test_each_job_is_reported_with_when_it_began_and_succeeded_last():
     assert {job: one.state for job, one in found.items()} == {
         CHECK: "works",
         "finish_rotations": "never",
+        "evaluate_alerts": "never",
+        "send_alerts": "never",
         "roll_up_usage": "failed",
         "flag_keys": "late",
         "prune_usage": "late",

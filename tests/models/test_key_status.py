@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apikeys.models import ApiKey, KeyActivity, Status
-from apikeys.models.key import status_at
+from apikeys.models.key_status import status_at
 from tests.factories import make_key, make_old_key
 
 pytestmark = pytest.mark.django_db

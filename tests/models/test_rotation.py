@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from apikeys.models import (
     AlreadyStartedError,
+    ApiKey,
     AuditAction,
     Clock,
     Ending,
@@ -27,6 +28,7 @@ from apikeys.models import (
     StaleRotationError,
     Status,
 )
+from apikeys.models.progress import finish_due
 from tests.factories import (
     make_actor,
     make_event,
@@ -116,6 +118,70 @@ def test_the_clock_starts_at_the_first_use_of_the_new_key(organization):
     assert not rotation.clock_waits
     make_event(started.issued.key, at=used.at + HOUR)
     assert stored(old).expires_at == used.at + 3 * HOUR, "a later use starts it again"
+
+
+def clock_entries(organization):
+    return [entry.changes for entry in entries(organization, AuditAction.ROTATION_CLOCK)]
+
+
+def first_used(started):
+    """Use the new key for the first time; return what the audit log is to tell of that."""
+    at = make_event(started.issued.key).at
+    until = ApiKey.objects.get(pk=started.rotation.old_key_id).expires_at
+    return {"new_key_first_used": [None, at.isoformat()], "both_work_until": [None, until.isoformat()]}
+
+
+def test_that_the_clock_started_is_told_once_by_the_next_scheduled_run(organization):
+    started = start(make_key(organization).key, clock=Clock.FIRST_USE, overlap=3 * HOUR)
+    list(finish_due(by=BY))
+    assert clock_entries(organization) == []
+    told = first_used(started)
+    assert clock_entries(organization) == [], "the first request does not wait for it"
+    for _ in range(2):
+        list(finish_due(by=BY))
+        assert clock_entries(organization) == [told]
+    [entry] = entries(organization, AuditAction.ROTATION_CLOCK)
+    assert (entry.actor_label, entry.key_id) == ("scheduled job", started.rotation.old_key_id)
+
+
+@pytest.mark.parametrize("verb", ["extend", "finish", "cancel", "revoke the old key", "revoke the new key"])
+def test_whatever_is_done_with_a_rotation_tells_first_that_its_clock_started(organization, verb):
+    started = start(make_key(organization).key, clock=Clock.FIRST_USE, overlap=3 * HOUR)
+    told, rotation = first_used(started), started.rotation
+    {
+        "extend": lambda: rotation.extend(timezone.now() + DAY, by=BY),
+        "finish": lambda: rotation.finish(by=BY),
+        "cancel": lambda: rotation.cancel(by=BY),
+        "revoke the old key": lambda: rotation.old_key.revoke(reason=RevocationReason.UNUSED, by=BY),
+        "revoke the new key": lambda: rotation.new_key.revoke(reason=RevocationReason.UNUSED, by=BY),
+    }[verb]()
+    assert clock_entries(organization) == [told]
+    actions = [entry.action for entry in entries(organization)]
+    last = max(
+        place for place, action in enumerate(actions) if action.startswith("rotation.") and "clock" not in action
+    )
+    assert actions.index(AuditAction.ROTATION_CLOCK) < last
+    list(finish_due(by=BY))
+    assert clock_entries(organization) == [told]
+
+
+def test_a_clock_that_runs_from_the_start_is_told_by_the_entry_of_that(organization):
+    first_used(start(make_key(organization).key, clock=Clock.NOW))
+    list(finish_due(by=BY))
+    assert clock_entries(organization) == []
+
+
+def test_the_clock_of_a_second_rotation_of_a_key_is_told_too(organization):
+    key = make_key(organization).key
+    first = start(key, clock=Clock.FIRST_USE)
+    told = [first_used(first)]
+    first.rotation.cancel(by=BY)
+    second = start(key, clock=Clock.FIRST_USE)
+    list(finish_due(by=BY))
+    assert clock_entries(organization) == told
+    told.append(first_used(second))
+    list(finish_due(by=BY))
+    assert clock_entries(organization) == told
 
 
 def test_a_first_use_never_moves_the_end_further_away(organization):

@@ -38,7 +38,7 @@ from apikeys.models import (
     Status,
     UsageEvent,
 )
-from apikeys.models.key import status_at
+from apikeys.models.key_status import status_at
 from apikeys.models.progress import finish_due
 from apikeys.models.rotation import LONGEST_WAIT, MAX_LENGTH
 from apikeys.verification import Presented, verify
@@ -110,6 +110,7 @@ class RotationModel:
     token: str | None = None
     link_until: datetime | None = None
     old_tokens: list[str] = field(default_factory=list)
+    is_clock_told: bool = False
 
     @property
     def awaits_owner(self) -> bool:
@@ -328,10 +329,18 @@ class RotationRules:
         if end <= now or is_late or (new_end and end >= new_end):
             return self.refused(ValidationError, act, field="end")
         act()
+        self._clock_told(rotation)
         if rotation.old.expires != end:
             self._audit(AuditAction.ROTATION_EXTEND)
         rotation.old.expires = end
         return None
+
+    def _clock_told(self, rotation):
+        """Count the entry of a clock that has started: whatever is done with an open rotation next tells of it."""
+        began = rotation.terms.clock is Clock.FIRST_USE and rotation.new and rotation.new.first_used
+        if began and not rotation.is_clock_told:
+            self._audit(AuditAction.ROTATION_CLOCK)
+            rotation.is_clock_told = True
 
     def end(self, how):
         {"finish": self._finish, "cancel": self._cancel, "when due": self._finish_what_is_due}[how]()
@@ -343,6 +352,7 @@ class RotationRules:
             return self.refused(RotationOverError, lambda: row.finish(by=BY))
         overdue = rotation.is_overdue(self.now)
         row.finish(by=BY)
+        self._clock_told(rotation)
         return self._finished(rotation, Ending.DEADLINE if overdue else Ending.FINISHED)
 
     def _finished(self, rotation, ending):
@@ -368,6 +378,7 @@ class RotationRules:
         if rotation.ending or rotation.is_overdue(self.now):
             return self.refused(RotationOverError, lambda: row.cancel(by=BY))
         row.cancel(by=BY)
+        self._clock_told(rotation)
         self._called_off(rotation, Ending.CANCELLED)
         if rotation.new:
             self._revoked(rotation.new, RevocationReason.CANCELLED)
@@ -396,6 +407,8 @@ class RotationRules:
         overdue = bool(rotation and rotation.is_overdue(self.now))
         act()
         self._revoked(key, reason)
+        if rotation:
+            self._clock_told(rotation)
         if rotation and rotation.old is key:
             rotation.ending = Ending.OLD_REVOKED
             self._audit(AuditAction.ROTATION_FINISH)
@@ -468,6 +481,9 @@ class RotationRules:
 
     def _finish_what_is_due(self):
         overdue = {one.pk for one in self.rotations if one.is_overdue(self.now)}
+        for rotation in self.rotations:
+            if rotation.ending is None:
+                self._clock_told(rotation)
         ended = {row.pk: row for row in finish_due(by=BY) if row.organization_id == self.organization.pk}
         assert overdue <= set(ended)
         for rotation in self.rotations:

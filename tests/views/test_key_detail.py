@@ -7,9 +7,21 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from apikeys.models import Actor, KeyActivity, Outcome, RevocationReason, UsageEvent, UsageHour, UsageWatermark, rollup
+from apikeys.models import (
+    Actor,
+    AlertKind,
+    KeyActivity,
+    Outcome,
+    RevocationReason,
+    UsageEvent,
+    UsageHour,
+    UsageWatermark,
+    rollup,
+)
 from apikeys.models.series import RANGES
 from tests.factories import (
+    make_actor,
+    make_alert,
     make_event,
     make_events,
     make_expired_key,
@@ -547,3 +559,17 @@ def test_the_names_of_a_rotation_are_escaped(organization, visit, text):
         response = visit(key)
         assert "<script>alert" not in response.text
         assert "<img src=x" not in response.text
+
+
+def test_its_open_alerts_are_named_and_lead_to_their_pages(organization, viewer, client_of):
+    key = make_key(organization).key
+    client = client_of(viewer)
+    assert "Open alerts of this key" not in client.get(key.get_absolute_url()).text
+    waiting, held = make_alert(organization, key=key), make_alert(organization, AlertKind.EXPIRY, key)
+    held.acknowledge(until=soon(3), by=make_actor())
+    over = make_alert(organization, AlertKind.UNUSED, key)
+    over.resolve(note="over", by=make_actor())
+    text = client.get(key.get_absolute_url()).text
+    assert waiting.get_absolute_url() in text
+    assert held.get_absolute_url() in text
+    assert over.get_absolute_url() not in text

@@ -3,7 +3,7 @@
 import pytest
 
 from apikeys import key_secret
-from tests.factories import make_key, make_organization, make_revoked_key
+from tests.factories import make_alert, make_key, make_organization, make_revoked_key
 from tests.pages import HTMX, snapshot, url
 
 pytestmark = pytest.mark.django_db
@@ -34,6 +34,15 @@ def test_a_pasted_key_leads_to_its_row_and_takes_no_secret_with_it(organization,
     key, secret = make_key(organization)
     for text in [secret.text, f"  {secret.text}\n"]:
         assert find(text)["Location"] == f"/acme/keys/?q={key.public_id}&lookup=found"
+
+
+def test_the_code_of_an_alert_leads_to_it(organization, find):
+    alert = make_alert(organization)
+    for text in (alert.code, alert.code.lower().replace("-", "")):
+        assert find(text)["Location"] == alert.get_absolute_url()
+    assert find(alert.code, headers=HTMX)["HX-Redirect"] == alert.get_absolute_url()
+    theirs = make_alert(make_organization())
+    assert find(theirs.code)["Location"] == f"/acme/keys/?q={theirs.code}"
 
 
 def test_a_dead_key_is_found_too(organization, find):

@@ -9,10 +9,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from apikeys.attention import GROUPS, Risk
-from apikeys.models import JobRun, Outcome, Role, UsageWatermark
+from apikeys.models import AlertKind, JobRun, Outcome, Role, UsageWatermark
 from apikeys.models.job import CHECK, LATE_AFTER
 from tests.factories import (
     make_actor,
+    make_alert,
     make_event,
     make_expired_key,
     make_key,
@@ -308,6 +309,8 @@ def test_scheduled_jobs_are_told_with_when_they_succeeded(organization, visit):
     assert {one.job: one.state for one in response.context["jobs"]} == {
         "check_recording": "never",
         "finish_rotations": "never",
+        "evaluate_alerts": "never",
+        "send_alerts": "never",
         "roll_up_usage": "works",
         "flag_keys": "never",
         "prune_usage": "failed",
@@ -332,3 +335,16 @@ def test_it_says_that_recording_has_stopped_before_anything_else(organization, v
 def test_it_says_that_nobody_checked_whether_requests_are_recorded(organization, visit):
     make_key(organization)
     assert "Nobody has checked lately whether requests are recorded" in visit().text
+
+
+def test_the_most_urgent_open_alerts_are_named_and_lead_to_the_inbox(organization, viewer, client_of):
+    make_key(organization)
+    client = client_of(viewer)
+    assert "Open alerts" not in client.get(url("overview", organization)).text
+    calm = [make_alert(organization, AlertKind.UNUSED) for _ in range(3)]
+    urgent = make_alert(organization)
+    make_alert(organization).acknowledge(until=timezone.now() + timedelta(days=1), by=make_actor())
+    response = client.get(url("overview", organization))
+    assert [alert.pk for alert in response.context["alerts"]] == [urgent.pk, calm[2].pk, calm[1].pk]
+    assert urgent.get_absolute_url() in response.text
+    assert "All 4" in response.text

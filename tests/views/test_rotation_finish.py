@@ -1,18 +1,27 @@
 """Ending a rotation: the old key is revoked, when it is safe or when somebody says so."""
 
+import re
 from datetime import timedelta
 
 import pytest
 from django.db import OperationalError, connection
 from django.test import Client
 
-from apikeys.models import ApiKey, AuditAction, Ending, RevocationReason, Rotation, RotationReason, UsageHour
-from tests.factories import make_actor, make_event, make_key, make_organization, make_overdue_rotation, make_rotation
+from apikeys.models import ApiKey, AuditAction, Ending, Outcome, RevocationReason, Rotation, RotationReason, UsageHour
+from tests.factories import (
+    make_actor,
+    make_event,
+    make_key,
+    make_old_key,
+    make_organization,
+    make_overdue_rotation,
+    make_rotation,
+)
 from tests.pages import HOSTILE, HTMX, entries, is_partial, is_whole_page, messages_of, snapshot, soon, url
 
 pytestmark = pytest.mark.django_db
 BY = make_actor()
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
 @pytest.fixture
@@ -49,23 +58,116 @@ def test_the_confirmation_is_a_page_and_for_htmx_a_dialog(organization, client, 
     assert snapshot() == before
 
 
+def asked(client, rotation):
+    """Return what the confirmation says, in words."""
+    text = client.get(url("rotation_finish", rotation.organization, rotation.pk)).text
+    return " ".join(re.sub(r"<[^>]+>", " ", text).split())
+
+
+def counts(words):
+    return re.findall(r"Still on the old key (\d+) On both keys (\d+) Moved (\d+)", words)
+
+
 def test_while_it_is_not_safe_the_page_says_why_and_what_breaks_and_asks_for_the_name(organization, client, old):
     make_event(old.key, address="192.0.2.1", user_agent="shop/2")
+    words = asked(client, make_rotation(organization, old.key).rotation)
+    for told in ("Not safe yet", "This will break 1 caller that has not moved", "192.0.2.1", "shop/2"):
+        assert told in words, told
+    assert "Type checkout to confirm" in words
+    assert "Safe to finish" not in words
+    assert counts(words) == [("1", "0", "0")]
+
+
+def test_those_that_have_moved_do_not_break(organization, client, old):
+    """Three callers used the old key this week; one of them still needs it, and one needs both."""
+    new = make_old_key(organization, DAY)
+    for number in (1, 2, 3):
+        make_event(old.key, ago=2 * HOUR, address=f"192.0.2.{number}", user_agent="shop/2")
     rotation = make_rotation(organization, old.key).rotation
-    text = client.get(url("rotation_finish", organization, rotation.pk)).text
-    for told in ("Not safe yet", "this will break 1 caller", "192.0.2.1", "shop/2", "Type checkout to confirm"):
-        assert told in text, told
-    assert "Safe to finish" not in text
+    Rotation.objects.filter(pk=rotation.pk).update(new_key=new)
+    make_event(new, ago=HOUR, address="192.0.2.2")
+    make_event(new, ago=HOUR, address="192.0.2.3", user_agent="shop/2")
+    make_event(new, ago=HOUR, address="192.0.2.2", user_agent="shop/2")
+    make_event(old.key, ago=MINUTE, address="192.0.2.3", user_agent="shop/2")
+    words = asked(client, rotation)
+    assert "This will break 1 caller that has not moved, and refuse some requests of 1 on both keys" in words
+    assert counts(words) == [("1", "1", "2")]
+    assert "192.0.2.1 shop/2" in words
+    assert "192.0.2.3 shop/2 both keys, old key" in words
+    assert "192.0.2.2" not in words
+    assert "Type checkout to confirm" in words
+
+
+def test_only_callers_on_both_keys_break_nobody_wholly_and_the_name_is_asked(organization, client, old):
+    new = make_old_key(organization, DAY)
+    rotation = make_rotation(organization, old.key).rotation
+    Rotation.objects.filter(pk=rotation.pk).update(new_key=new)
+    make_event(new, ago=HOUR)
+    make_event(old.key, ago=MINUTE)
+    words = asked(client, rotation)
+    assert "This will refuse some requests of 1 on both keys" in words
+    assert "will break" not in words
+    assert "Type checkout to confirm" in words
+
+
+def test_when_all_have_moved_but_the_old_key_was_used_just_now_the_name_is_asked(organization, client, old):
+    make_event(old.key, ago=HOUR, address="192.0.2.1")
+    started = make_rotation(organization, old.key)
+    make_event(started.issued.key, address="192.0.2.1")
+    words = asked(client, started.rotation)
+    assert "Not safe yet" in words
+    assert "Nobody is known to need the old key, but it was used too lately to be sure" in words
+    assert "will break" not in words
+    assert "Type checkout to confirm" in words
 
 
 def test_when_it_is_safe_nothing_is_asked(organization, client, old):
     make_event(old.key, ago=3 * DAY, address="192.0.2.1")
     started = make_rotation(organization, old.key)
     make_event(started.issued.key, address="192.0.2.1")
-    text = client.get(url("rotation_finish", organization, started.rotation.pk)).text
-    assert "Safe to finish" in text
-    assert "to confirm" not in text
-    assert "will break" not in text
+    words = asked(client, started.rotation)
+    assert "Safe to finish" in words
+    assert "This breaks nobody: every caller has moved" in words
+    assert "to confirm" not in words
+    assert "will break" not in words
+
+
+def test_a_caller_that_is_not_expected_back_hinders_nothing(organization, client, old):
+    make_event(old.key, ago=3 * DAY, address="192.0.2.1")
+    started = make_rotation(organization, old.key)
+    make_event(started.issued.key, address="192.0.2.2")
+    words = asked(client, started.rotation)
+    assert "Safe to finish" in words
+    assert "This should break nobody: no caller that has not moved is expected back" in words
+    assert counts(words) == [("1", "0", "1")]
+    assert "to confirm" not in words
+
+
+def test_a_caller_that_was_only_ever_refused_with_both_keys_has_nothing_to_lose(organization, client, old):
+    started = make_rotation(organization, old.key)
+    make_event(started.issued.key, address="192.0.2.2")
+    for key in (old.key, started.issued.key):
+        make_event(key, address="192.0.2.1", outcome=Outcome.NETWORK_DENIED)
+    words = asked(client, started.rotation)
+    assert "Safe to finish" in words
+    assert "to confirm" not in words
+
+
+def test_more_callers_than_fit_are_counted(organization, client, old):
+    for number in range(7):
+        make_event(old.key, address=f"192.0.2.{number}")
+    words = asked(client, make_rotation(organization, old.key).rotation)
+    assert "This will break 7 callers that have not moved" in words
+    assert "and 2 more" in words
+
+
+def test_afterwards_it_says_how_many_had_not_moved(organization, old, finish):
+    for number in range(2):
+        make_event(old.key, address=f"192.0.2.{number}")
+    response = finish(make_rotation(organization, old.key).rotation, confirmation="checkout")
+    assert messages_of(response) == [
+        "The old key of checkout is revoked. 2 callers had not moved. Who still tries it is below."
+    ]
 
 
 def test_the_old_key_is_refused_at_once_and_the_new_one_goes_on(organization, operator, verifier, old, finish):
@@ -146,8 +248,10 @@ def test_after_the_deadline_it_is_written_down_as_what_it_was(organization, clie
     rotation = make_overdue_rotation(organization, make_key(organization, "checkout").key).rotation
     make_event(rotation.old_key, ago=2 * HOUR)
     ended = rotation.old_key.expires_at
-    text = client.get(url("rotation_finish", organization, rotation.pk)).text
-    assert "to confirm" not in text, "nobody is refused who is not refused already"
+    words = asked(client, rotation)
+    assert "to confirm" not in words, "nobody is refused who is not refused already"
+    assert "will break" not in words
+    assert "is refused since" in words
     assert finish(rotation).status_code == 302
     assert stored(rotation).ending == Ending.DEADLINE
     assert stored(rotation.old_key).revoked_at == ended

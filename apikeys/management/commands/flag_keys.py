@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from itertools import batched
 from typing import Any
 
@@ -13,16 +14,19 @@ from django.core.management.base import CommandParser
 from django.utils import timezone
 
 from apikeys import flagging
+from apikeys.evaluation.reconcile import Tally
+from apikeys.evaluation.states import evaluate_states
 from apikeys.flagging import THRESHOLDS, Finding, Flag, LeftOut
 from apikeys.management.arguments import find_organization, text, whole_number
 from apikeys.management.base import Command as Base
 from apikeys.management.flag_formats import CSV, JSON, TABLE, Format
-from apikeys.models import ApiKey
+from apikeys.models import AlertKind, ApiKey, Organization
 from apikeys.models.key_age import ROTATE_SOON
 
 MAX_DAYS = 3650
 FOUND = 3
 _BATCH = 1000
+_RAISED = (AlertKind.UNUSED, AlertKind.EXPIRY, AlertKind.ROTATION_DUE)
 
 
 class Command(Base):
@@ -66,6 +70,13 @@ class Command(Base):
         kind = parser.add_mutually_exclusive_group()
         kind.add_argument("--json", action="store_true", help="Print JSON lines: one object for each finding.")
         kind.add_argument("--csv", action="store_true", help="Print CSV, safe for spreadsheets.")
+        parser.add_argument(
+            "--raise",
+            action="store_true",
+            dest="raises",
+            help="Also open and end the alerts about unused keys, keys near their end and keys to rotate, by each "
+            "organization's own rules; the limits above choose what is listed, not what is raised.",
+        )
         parser.add_argument("--exit-zero", action="store_true", help="Exit with 0 also when keys are flagged.")
 
     def handle(self, **options: Any) -> None:
@@ -97,8 +108,20 @@ class Command(Base):
         self.stderr.write(told)
         if left_out := _left_out_words(flagging.left_out(keys, now, days), with_exempt=options["include_exempt"]):
             self.stderr.write(left_out)
+        if options["raises"]:
+            self._raise(options["organization"], now)
         if unused + expiring + to_rotate and not options["exit_zero"]:
             sys.exit(FOUND)
+
+    def _raise(self, slug: str | None, now: datetime) -> None:
+        organizations = [find_organization(slug)] if slug else Organization.objects.of_people()
+        tally = Tally()
+        for organization in organizations:
+            tally += evaluate_states(organization, now, _RAISED)
+        told = f"{tally.opened:,} alerts opened, {tally.worse:,} got worse or are told again, {tally.ended:,} ended."
+        if self.job_run:
+            self.job_run.done += f" {told}"
+        self.stderr.write(told)
 
     def _section(self, kind: Format, flag: Flag, days: int, findings: Iterator[Finding]) -> int:
         """Write one kind of findings and return how many they are."""

@@ -22,7 +22,7 @@ from apikeys.management.arguments import (
 )
 from apikeys.management.base import Command as Base
 from apikeys.models import Actor, ApiKey, IssuedKey, KeyTerms, Organization, RateLimit
-from apikeys.models.key import MAX_RATE
+from apikeys.models.key_terms import MAX_RATE
 
 OPTIONS = {
     "name": "--name",

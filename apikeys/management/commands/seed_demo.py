@@ -47,7 +47,8 @@ class Command(Base):
         except demo.UsageExistsError:
             raise CommandError("There are requests in this database already. Seed an empty one.") from None
         self.stdout.write(
-            f"Made {made.keys} keys, {made.requests:,} requests and {made.audit_entries:,} entries of the audit log."
+            f"Made {made.keys} keys, {made.requests:,} requests, {made.alerts} alerts "
+            f"and {made.audit_entries:,} entries of the audit log."
         )
 
 
