@@ -12,6 +12,9 @@ from benchmarks.grown.trigrams import index_at_the_end
 from tests.factories import make_environment, make_key, make_member, make_organization, make_user
 from tests.pages import age_limit, make_keys, url
 
+# Before what commits: the keys are those of every organization that there is.
+pytestmark = pytest.mark.django_db
+
 DATA = Path(__file__).parent.parent / "benchmarks" / "grown" / "data.sql"
 # Enough that PostgreSQL would rather not read all of them.
 KEYS = 20_000
