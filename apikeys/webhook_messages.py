@@ -29,12 +29,11 @@ def request_of(delivery: Delivery, webhook: Webhook, now: datetime) -> tuple[byt
     """Return the body and the headers to post."""
     slack = webhook.format == WebhookFormat.SLACK
     body = json.dumps(_slack(delivery) if slack else event_of(delivery), ensure_ascii=False).encode()
-    headers = {"Content-Type": "application/json", "User-Agent": "keyadmin"}
+    headers = {"Content-Type": "application/json", "User-Agent": "keyadmin", "webhook-id": message_id(delivery)}
     if not slack:
         stamp = str(int(now.timestamp()))
         signatures = [sign(secret, message_id(delivery), stamp, body) for secret in webhook.secrets_at(now)]
-        headers |= {"webhook-id": message_id(delivery), "webhook-timestamp": stamp}
-        headers["webhook-signature"] = " ".join(signatures)
+        headers |= {"webhook-timestamp": stamp, "webhook-signature": " ".join(signatures)}
     return body, headers
 
 

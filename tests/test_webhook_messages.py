@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from apikeys.models import Delivery, Webhook
 from apikeys.sending import send_now
-from apikeys.webhook_messages import request_of, sign
+from apikeys.webhook_messages import message_id, request_of, sign
 from tests.factories import make_actor, make_alert, make_delivery, make_webhook
 from tests.receiver import receiver
 
@@ -58,6 +58,8 @@ def test_a_chat_gets_text_in_which_nothing_of_a_name_is_markup(organization):
     text = json.loads(body)["text"]
     assert "&lt;!channel&gt; &amp; &lt;b&gt;" in text
     assert "webhook-signature" not in headers
+    # Who passes it on can leave out what comes twice.
+    assert headers["webhook-id"] == message_id(Delivery.objects.get(webhook=webhook))
 
 
 def test_the_library_of_standard_webhooks_takes_what_is_received(organization):
