@@ -54,6 +54,7 @@ LAYERS = [
         "ranges",
         "checks",
         "apps",
+        "audit_proof",
         "flagging",
         "retention",
         "partitions",
@@ -96,7 +97,7 @@ MODELS = [
 ]
 MODELS += ["alert", "delivery", "webhook", "alert_rule", "alert_kind"]
 MODELS += ["rotation", "exemption", "key", "key_queries", "key_status", "key_terms", "key_age", "silence", "catalogue"]
-MODELS += ["organization", "user", "audit"]
+MODELS += ["organization", "user", "audit", "audit_chain"]
 MODELS += ["recording", "extremes", "text"]
 
 

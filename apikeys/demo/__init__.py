@@ -91,6 +91,7 @@ def _runs(now: datetime) -> Iterator[JobRun]:
         ("check_recording", 3, "Recording works."),
         ("evaluate_alerts", 6, "Alerts were looked for."),
         ("send_alerts", 1, "Sent what was due."),
+        ("verify_audit_log", 4, "The audit log is as it was written."),
         ("finish_rotations", 2, "0 ended at their deadline, 0 were safe; 3 run."),
     ):
         at = now - timedelta(minutes=minutes)

@@ -40,11 +40,15 @@ class Command(BaseCommand):
         """Add --json."""
         parser.add_argument("--json", action="store_true", help="Print JSON instead of words.")
 
+    def is_whole(self, options: Mapping[str, Any]) -> bool:  # noqa: ARG002 - for those that can do a part
+        """Say whether a run does all that a scheduled one does, and is kept as one."""
+        return True
+
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run it; a database that fails is told in a line, not in a traceback."""
         try:
             with ExitStack() as stack:
-                if self.scheduled:
+                if self.scheduled and self.is_whole(options):
                     self.job_run = stack.enter_context(JobRun.objects.record(type(self).__module__.rpartition(".")[2]))
                 return super().execute(*args, **options)
         except (DatabaseError, InterfaceError) as error:

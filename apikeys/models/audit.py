@@ -1,4 +1,4 @@
-"""The audit log: who did what to which key, from where, when; append-only, by database trigger."""
+"""The audit log: who did what to which key, from where, when; append-only and chained, by database triggers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from django.db import models
 from django.utils import timezone
 
 from apikeys.key_secret import redact
+from apikeys.models.audit_chain import ContentHashField
 
 if TYPE_CHECKING:
     from apikeys.models.key import ApiKey
@@ -125,7 +126,8 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> Changes:
 def _plain(value: object) -> object:
     if isinstance(value, datetime):
         return value.isoformat()
-    return value if isinstance(value, str | int | float | bool | list | type(None)) else str(value)
+    # No fractions: JSON's canonical form writes them in a way of its own, and databases give them back in others.
+    return value if isinstance(value, str | int | bool | list | type(None)) else str(value)
 
 
 class AuditEntryQuerySet(models.QuerySet["AuditEntry"]):
@@ -186,7 +188,7 @@ class AuditEntryQuerySet(models.QuerySet["AuditEntry"]):
 
 
 class AuditEntry(models.Model):
-    """One action of one actor. The database refuses to change or delete it."""
+    """One action of one actor. The database refuses to change or delete it, and adds its link to the chain."""
 
     at = models.DateTimeField()
     organization = models.ForeignKey(
@@ -204,6 +206,7 @@ class AuditEntry(models.Model):
     key_fingerprint = models.CharField(max_length=40, blank=True)
     changes = models.JSONField(default=dict)
     reason = models.CharField(max_length=500, blank=True)
+    content_hash = ContentHashField(max_length=64, editable=False)
 
     objects: ClassVar = AuditEntryQuerySet.as_manager()
 

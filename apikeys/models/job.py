@@ -21,6 +21,7 @@ LATE_AFTER: Final = {
     "finish_rotations": timedelta(minutes=20),
     "send_alerts": timedelta(minutes=20),
     "roll_up_usage": timedelta(hours=2, minutes=15),
+    "verify_audit_log": timedelta(hours=2, minutes=15),
     "flag_keys": timedelta(hours=26),
     "prune_usage": timedelta(hours=26),
 }

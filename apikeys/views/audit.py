@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from http import HTTPStatus
+from typing import Final
 
 from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect
@@ -12,10 +13,12 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from apikeys import key_secret
+from apikeys.audit_proof import exported
 from apikeys.exports import FORMATS, export_response
 from apikeys.filters import AuditFilter
-from apikeys.http import MemberRequest, actor
-from apikeys.models import AuditAction, AuditEntry, Role
+from apikeys.http import MemberRequest, actor, download
+from apikeys.models import AuditAction, AuditCheck, AuditEntry, AuditLink, Role
+from apikeys.models.audit_chain import COLUMNS
 from apikeys.paging import BadCursorError, Column, Ordered, Page, changed_url, count_text, take_page
 from apikeys.permissions import role_required
 from apikeys.views.pages import page
@@ -23,8 +26,10 @@ from apikeys.views.pages import page
 ORDER = [Column("id", int, descending=True)]
 EXPORT_HEADER = (
     *("id", "at", "actor", "via", "address", "user_agent", "action", "target", "key_id", "fingerprint"),
-    *("changes", "reason"),
+    *("changes", "reason", "sequence", "hash"),
 )
+# What can be checked by whoever gets it: docs/audit-log.md.
+LINES: Final = "jsonl"
 
 
 @require_safe
@@ -52,6 +57,7 @@ def audit_list(request: MemberRequest) -> HttpResponse:
         "next_url": changed_url(request.path, request.GET, after=found.cursor) if found.cursor else "",
         "first_url": changed_url(request.path, request.GET) if request.GET.get("after") else "",
         "summary": f"{count_text(entries)} entries. Nobody can change or delete one.",
+        "check": AuditCheck.objects.filter(number=request.member.organization.pk).first(),
         "export_query": request.GET.urlencode(),
         "empty": "" if found.rows else ("filtered" if chips or failed else "none"),
     }
@@ -69,8 +75,8 @@ def _without_secret(request: MemberRequest) -> str:
 @require_safe
 @role_required(Role.VIEWER)
 def audit_export(request: MemberRequest, kind: str) -> HttpResponse | StreamingHttpResponse:
-    """Send the filtered entries as CSV or JSON."""
-    if kind not in FORMATS:
+    """Send the filtered entries as CSV, JSON, or JSON Lines with their links."""
+    if kind not in {*FORMATS, LINES}:
         raise Http404
     if key_secret.looks_like_key(request.GET.get("key", "")):
         return redirect(_without_secret(request))
@@ -87,13 +93,19 @@ def audit_export(request: MemberRequest, kind: str) -> HttpResponse | StreamingH
         target=kind.upper(),
         reason=told[:500],
     )
-    rows = _export_rows(listing.qs.iterator(chunk_size=1000))
+    if kind == LINES:
+        links = listing.qs.filter(link__isnull=False).order_by("link__sequence")
+        rows = links.values_list("link__sequence", "link__previous", "link__hash", *COLUMNS.values())
+        lines = exported(rows.iterator(chunk_size=1000))
+        return download(f"{organization.slug}-audit.jsonl", "application/jsonl", lines)
+    rows = _export_rows(listing.qs.select_related("link").iterator(chunk_size=1000))
     return export_response(kind, f"{organization.slug}-audit", EXPORT_HEADER, rows)
 
 
 def _export_rows(entries: Iterator[AuditEntry]) -> Iterator[list[object]]:
     for entry in entries:
         changes = json.dumps(entry.changes, ensure_ascii=False) if entry.changes else ""
+        link: AuditLink | None = getattr(entry, "link", None)
         yield [
             *(entry.pk, entry.at.isoformat(), entry.actor_label, entry.via, entry.address, entry.user_agent),
             *(
@@ -103,5 +115,7 @@ def _export_rows(entries: Iterator[AuditEntry]) -> Iterator[list[object]]:
                 entry.key_fingerprint,
                 changes,
                 entry.reason,
+                link.sequence if link else "",
+                link.hash if link else "",
             ),
         ]

@@ -15,7 +15,17 @@ from apikeys import attention
 from apikeys.alert_filters import urgent_first
 from apikeys.breakdown import QUIETEST, keys_by_age, keys_by_status, quietest, ranking
 from apikeys.http import MemberRequest
-from apikeys.models import AlertRule, AlertStatus, JobRun, Organization, OrganizationHour, Role, Status, UsageWatermark
+from apikeys.models import (
+    AlertRule,
+    AlertStatus,
+    AuditCheck,
+    JobRun,
+    Organization,
+    OrganizationHour,
+    Role,
+    Status,
+    UsageWatermark,
+)
 from apikeys.paging import count_text, take_page
 from apikeys.permissions import role_required
 from apikeys.ranges import DEFAULT_RANGE, TimeRange
@@ -40,6 +50,7 @@ def overview(request: MemberRequest) -> HttpResponse:
             "statuses": keys_by_status(organization, now),
             "ages": keys_by_age(organization, now, [Status.ACTIVE]),
             "recording": JobRun.objects.recording(now),
+            "check": AuditCheck.objects.filter(number=organization.pk).first(),
             "jobs": JobRun.objects.report(now),
             **_usage_context(organization, now),
             **quietest_context(request, ROWS),

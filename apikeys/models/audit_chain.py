@@ -1,0 +1,131 @@
+"""The hash chain of an audit log: what is hashed of an entry, and how each link holds the one before it.
+
+docs/audit-log.md is the specification for whoever checks an export. The database itself adds the links, in the
+transaction of the entries (migration 0022): nothing here writes one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from django.db import models
+
+if TYPE_CHECKING:
+    _CharField = models.CharField[str, str]
+else:
+    _CharField = models.CharField
+
+# What the first link holds in place of one before it.
+GENESIS: Final = "0" * 64
+# The chain of what belongs to no organization, as a failed sign-in of nobody known.
+NOBODY: Final = 0
+
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+
+# The columns that are hashed, by their names in the canonical form.
+COLUMNS: Final = {
+    "at": "at",
+    "organization": "organization_id",
+    "actor_id": "actor_id",
+    "actor": "actor_label",
+    "via": "via",
+    "address": "address",
+    "user_agent": "user_agent",
+    "action": "action",
+    "target": "target_label",
+    "key_row": "key_id",
+    "key_id": "key_public_id",
+    "fingerprint": "key_fingerprint",
+    "changes": "changes",
+    "reason": "reason",
+}
+
+
+def content_of(values: tuple[Any, ...]) -> dict[str, Any]:
+    """Return the canonical form of an entry, before it is written as JSON, from its values in the order of COLUMNS."""
+    content = dict(zip(COLUMNS, values, strict=True))
+    content["at"] = time_text(content["at"])
+    if content["address"]:
+        content["address"] = str(ipaddress.ip_address(content["address"]))
+    return content
+
+
+def time_text(at: datetime) -> str:
+    """Return a time as the canonical form has it: "2026-11-28T07:05:00.000000Z"."""
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def hash_of(content: dict[str, Any]) -> str:
+    """Return the SHA-256, in hexadecimal, of a canonical form written after RFC 8785 (JCS).
+
+    Python writes that form for what an entry holds: names in ASCII, whole numbers, no fractions. Raises ValueError for
+    text that is no Unicode.
+    """
+    return hashlib.sha256(_encode(content).encode()).hexdigest()
+
+
+def link_of(sequence: int, previous: str, content_hash: str) -> str:
+    """Return the hash of a link: of its number, of the link before it, and of its entry's content."""
+    return hashlib.sha256(f"{sequence}:{previous}:{content_hash}".encode()).hexdigest()
+
+
+class ContentHashField(_CharField):
+    """The hash of an entry's content, computed when it is saved: nobody can forget it or choose another."""
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> str:  # noqa: ARG002 - Django's signature
+        """Return the hash of what is about to be saved."""
+        values = tuple(getattr(model_instance, column) for column in COLUMNS.values())
+        found = hash_of(content_of(values))
+        setattr(model_instance, self.attname, found)
+        return found
+
+
+class AuditChain(models.Model):
+    """How far a chain has got: an organization's, whose number is that organization's id, or that of NOBODY."""
+
+    number = models.BigIntegerField(primary_key=True)
+    sequence = models.BigIntegerField()
+    hash = models.CharField(max_length=64)
+
+    class Meta:
+        verbose_name = "chain of audit entries"
+
+    def __str__(self) -> str:
+        return f"{self.number}: {self.sequence} entries"
+
+
+class AuditLink(models.Model):
+    """The place of an entry in its chain. The database makes it, and refuses to change or delete it."""
+
+    entry = models.OneToOneField("apikeys.AuditEntry", models.PROTECT, primary_key=True, related_name="link")
+    chain = models.BigIntegerField()
+    sequence = models.BigIntegerField()
+    # The hash of the link before it.
+    previous = models.CharField(max_length=64)
+    hash = models.CharField(max_length=64)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["chain", "sequence"], name="audit_link_place")]
+        verbose_name = "link of an audit entry"
+
+    def __str__(self) -> str:
+        return f"{self.chain}: {self.sequence}"
+
+
+class AuditCheck(models.Model):
+    """When a chain was last checked as a whole, and what was found: nothing, or the first fault in words."""
+
+    number = models.BigIntegerField(primary_key=True)
+    checked_at = models.DateTimeField()
+    entries = models.BigIntegerField()
+    fault = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        verbose_name = "check of audit entries"
+
+    def __str__(self) -> str:
+        return f"{self.number}: {self.fault or 'as written'}"
