@@ -7,13 +7,14 @@ the hash of its entry and of the link before it. docs/audit-log.md specifies it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 
-from django.db.models import Max, Subquery
-from django.db.models.functions import Coalesce
+import orjson
+from django.db.models import Count, Max, Subquery, TextField
+from django.db.models.functions import Cast, Coalesce
 
 from apikeys.models import AuditChain, AuditEntry, AuditLink
 from apikeys.models.audit_chain import COLUMNS, GENESIS, content_of, hash_of, link_of
@@ -56,8 +57,7 @@ class Verdict:
     fault: Fault | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Linked:
+class Linked(NamedTuple):
     """An entry with its link: ``written`` is the hash of its content that was kept beside it, where there is one."""
 
     sequence: int
@@ -97,17 +97,25 @@ def verify_chain(number: int, seen: Callable[[Iterator[Linked]], Iterator[Linked
 
 def linked_of(number: int, until: int) -> Iterator[Linked]:
     """Yield what the database holds of a chain, in its order. An entry without its link, or the reverse, is no row."""
-    columns = (
-        "entry_id",
-        "sequence",
-        "previous",
-        "hash",
-        "entry__content_hash",
-        *(f"entry__{one}" for one in COLUMNS.values()),
-    )
-    rows = AuditLink.objects.filter(chain=number, sequence__lte=until).order_by("sequence").values_list(*columns)
-    for entry, sequence, previous, link, written, *values in rows.iterator(chunk_size=_ROWS):
-        yield Linked(sequence, previous, link, hash_of(content_of(tuple(values))), written, entry)
+    # As text: orjson reads it in a third of the time that Django takes.
+    changes = Cast("entry__changes", TextField())
+    columns = ("entry_id", "sequence", "previous", "hash", "entry__content_hash")
+    contents = (changes if one == "changes" else f"entry__{one}" for one in COLUMNS.values())
+    rows = AuditLink.objects.filter(chain=number, sequence__lte=until).order_by("sequence")
+    row: tuple[Any, ...]
+    for row in rows.values_list(*columns, *contents).iterator(chunk_size=_ROWS):
+        entry, sequence, previous, link, written = row[:5]
+        yield Linked(sequence, previous, link, _hash_or_nothing(row[5:]), written, entry)
+
+
+def _hash_or_nothing(values: Sequence[Any]) -> str:
+    try:
+        content = content_of(values)
+        content["changes"] = orjson.loads(content["changes"])
+        return hash_of(content)
+    except (TypeError, ValueError):
+        # What was written had a hash: it says something else now.
+        return ""
 
 
 def _outside(number: int) -> Fault | None:
@@ -117,7 +125,11 @@ def _outside(number: int) -> Fault | None:
     after = AuditLink.objects.filter(chain=number, sequence__gt=Coalesce(Subquery(end), 0)).order_by("sequence").first()
     if after:
         return Fault(Wrong.INSERTED, after.sequence, after.entry_id)
-    unlinked = AuditEntry.objects.filter(organization=number or None, link=None).order_by("pk").first()
+    entries = AuditEntry.objects.filter(organization=number or None)
+    counted = entries.order_by().values("organization").annotate(entries=Count("pk")).values("entries")
+    if AuditChain.objects.filter(number=number, sequence=Coalesce(Subquery(counted), 0)).exists():
+        return None
+    unlinked = entries.filter(link=None).order_by("pk").first()
     return Fault(Wrong.INSERTED, None, unlinked.pk) if unlinked else None
 
 
@@ -181,7 +193,7 @@ def linked_in(file: IO[bytes]) -> Iterator[Linked]:
             continue
         try:
             yield _linked(line)
-        except (ValueError, RecursionError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise ExportError(f"Line {number} is no entry of an audit log: {error}") from error
 
 
