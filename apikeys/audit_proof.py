@@ -7,16 +7,19 @@ the hash of its entry and of the link before it. docs/audit-log.md specifies it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from types import MappingProxyType
 from typing import IO, Any, Final, NamedTuple
 
 import orjson
 from django.db.models import Count, Max, Subquery, TextField
 from django.db.models.functions import Cast, Coalesce
+from django.utils import timezone
 
-from apikeys.models import AuditChain, AuditEntry, AuditLink
+from apikeys.audit_signing import Checkpoint, CheckpointError, kept
+from apikeys.models import AuditChain, AuditCheck, AuditEntry, AuditLink
 from apikeys.models.audit_chain import COLUMNS, GENESIS, content_of, hash_of, link_of
 
 # How far entries may have been renumbered for it to be told that some are missing, and not only that one is wrong.
@@ -41,8 +44,17 @@ class Fault:
     wrong: Wrong
     sequence: int | None
     entry: int | None = None
+    # The last of those that it may be, where a checkpoint does not tell which.
+    until: int | None = None
+    # Said instead, where it is no entry.
+    told: str = ""
 
     def __str__(self) -> str:
+        if self.told:
+            return self.told
+        if self.until:
+            told = f"no longer lead to the checkpoint of entry {self.until:,}: one of them was {self.wrong.value}."
+            return f"Entries {self.sequence:,} to {self.until:,} {told}"
         place = f"Entry {self.sequence:,}" if self.sequence else "An entry that is not in the chain"
         row = f" (row {self.entry})" if self.entry else ""
         return f"{place}{row} {'is' if self.wrong is Wrong.MISSING else 'was'} {self.wrong.value}."
@@ -76,15 +88,19 @@ class ExportError(Exception):
     """A file that is no export of an audit log; the message names the line."""
 
 
-def verify_chain(number: int, seen: Callable[[Iterator[Linked]], Iterator[Linked]] = iter) -> Verdict:
+def verify_chain(
+    number: int,
+    seen: Callable[[Iterator[Linked]], Iterator[Linked]] = iter,
+    known: Mapping[int, str] = MappingProxyType({}),
+) -> Verdict:
     """Check an organization's chain, by its id, or that of NOBODY, in the database: in constant memory.
 
     Entries may be written meanwhile: those that came after its begin are left to the next check. ``seen`` passes on
-    what is read, to show how far it is.
+    what is read, to show how far it is. ``known`` has the hashes of checkpoints, by their places.
     """
     head = AuditChain.objects.filter(number=number).first()
     end = head.sequence if head else AuditLink.objects.filter(chain=number).aggregate(end=Max("sequence"))["end"] or 0
-    verdict = follow(seen(linked_of(number, end)))
+    verdict = follow(seen(linked_of(number, end)), known)
     if verdict.fault:
         return verdict
     if end > verdict.entries or (end and not head):
@@ -106,6 +122,24 @@ def linked_of(number: int, until: int) -> Iterator[Linked]:
     for row in rows.values_list(*columns, *contents).iterator(chunk_size=_ROWS):
         entry, sequence, previous, link, written = row[:5]
         yield Linked(sequence, previous, link, _hash_or_nothing(row[5:]), written, entry)
+
+
+def check_chain(
+    number: int, seen: Callable[[Iterator[Linked]], Iterator[Linked]] = iter, more: Iterable[Checkpoint] = ()
+) -> Verdict:
+    """Check a chain, also against its checkpoints and ``more`` of them, and keep what was found for the page."""
+    try:
+        # First: one that is made meanwhile may be of an entry that is left to the next check.
+        known = {one.sequence: one.hash for one in kept(number)}
+    except CheckpointError as error:
+        verdict = Verdict(0, GENESIS, Fault(Wrong.CHANGED, None, told=str(error)))
+    else:
+        known |= {one.sequence: one.hash for one in more if one.organization == number}
+        verdict = verify_chain(number, seen, known)
+    fault = str(verdict.fault or "")[:200]
+    found = {"checked_at": timezone.now(), "entries": verdict.entries, "fault": fault}
+    AuditCheck.objects.update_or_create(number=number, defaults=found)
+    return verdict
 
 
 def _hash_or_nothing(values: Sequence[Any]) -> str:
@@ -133,19 +167,32 @@ def _outside(number: int) -> Fault | None:
     return Fault(Wrong.INSERTED, None, unlinked.pk) if unlinked else None
 
 
-def follow(entries: Iterable[Linked], *, partial: bool = False, filtered: bool = False) -> Verdict:
+def follow(
+    entries: Iterable[Linked],
+    known: Mapping[int, str] = MappingProxyType({}),
+    *,
+    partial: bool = False,
+    filtered: bool = False,
+) -> Verdict:
     """Check that each entry hashes to its link, and each link holds the one before it.
 
     A ``partial`` chain may begin later than with its first entry, and where it is ``filtered`` any may be left out.
+    Each of ``known`` has the hash that its entry had once.
     """
     rows = iter(entries)
-    done, expected, previous = 0, 1, GENESIS
+    done, expected, previous, held = 0, 1, GENESIS, 0
     for row in rows:
         if row.sequence > expected and (filtered or (partial and not done)):
-            expected, previous = row.sequence, row.previous
+            expected, previous, held = row.sequence, row.previous, max(held, row.sequence - 1)
         if fault := _fault(row, expected, previous, rows):
             return Verdict(done, previous, fault)
+        if row.sequence in known:
+            if known[row.sequence] != row.hash:
+                return Verdict(done, previous, Fault(Wrong.CHANGED, held + 1, until=row.sequence))
+            held = row.sequence
         done, expected, previous = done + 1, row.sequence + 1, row.hash
+    if known and max(known) >= expected and not filtered:
+        return Verdict(done, previous, Fault(Wrong.MISSING, expected))
     return Verdict(done, previous)
 
 

@@ -441,7 +441,7 @@ class EnvironmentEditForm(forms.Form):
 
 
 class OrganizationForm(forms.Form):
-    """An organization's name, its keys' prefix, and how old they may become."""
+    """An organization's name, its keys' prefix, how old they may become, and who keeps an eye on its audit log."""
 
     name = forms.CharField(max_length=100)
     key_prefix = forms.CharField(max_length=10, help_text="New keys begin with it; keys that exist keep theirs.")
@@ -452,6 +452,13 @@ class OrganizationForm(forms.Form):
         label="Maximum key age",
         help_text="Days after which a key should be rotated. Empty: no limit.",
         error_messages=dict.fromkeys(("invalid", "min_value", "max_value"), KEY_AGE_FAULT),
+    )
+    checkpoint_mail = forms.EmailField(
+        required=False,
+        max_length=254,
+        label="Mail checkpoints of the audit log to",
+        help_text="Once a day, signed: whoever keeps them sees when entries are cut off or rewritten later. Best an "
+        "address that nobody who runs this machine can empty. Empty: nobody.",
     )
 
 

@@ -161,5 +161,16 @@ def linked() -> None:
     """Give the entries of this test their place in the chain, which PostgreSQL does when a transaction commits."""
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
-            cursor.execute("SET CONSTRAINTS ALL DEFERRED")
+            cursor.execute("SET CONSTRAINTS keyadmin_audit_link IMMEDIATE")
+            cursor.execute("SET CONSTRAINTS keyadmin_audit_link DEFERRED")
+
+
+def without_guards() -> None:
+    """Let the audit log be changed for the rest of this test, as by somebody who has the database itself."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SET LOCAL session_replication_role = replica")
+            return
+        cursor.execute("SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'keyadmin_audit%%'")
+        for (name,) in cursor.fetchall():
+            cursor.execute(f"DROP TRIGGER {name}")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from apikeys.demo.cast import MARA, NORTHWIND, TOMAS
+from django.db.models import QuerySet
+
+from apikeys.demo.cast import HOUSES, MARA, NORTHWIND, TOMAS
 from apikeys.evaluation.run import evaluate
 from apikeys.evaluation.unusual import evaluate_unusual
 from apikeys.models import (
@@ -35,20 +37,21 @@ def seed_alerts(now: datetime) -> int:
     """Look for alerts, let them have begun when their cause did, and have some handled; return how many there are."""
     northwind = Organization.objects.get(slug=NORTHWIND.slug)
     _make_webhooks(northwind)
-    for organization in Organization.objects.of_people():
+    ours = Organization.objects.filter(slug__in=[house.slug for house in HOUSES])
+    for organization in ours:
         AlertSettings.objects.create(organization=organization, digest_zone="Europe/Berlin")
     # What began yesterday is seen by who looked then.
     evaluate_unusual(now - DAY)
     evaluate(now)
-    alerts = list(Alert.objects.select_related("key"))
+    alerts = list(Alert.objects.filter(organization__in=ours).select_related("key"))
     for alert in alerts:
         alert.opened_at = min(now, _began(alert, now))
     Alert.objects.bulk_update(alerts, ["opened_at"], batch_size=500)
-    events = list(AlertEvent.objects.select_related("alert"))
+    events = list(AlertEvent.objects.filter(alert__in=alerts).select_related("alert"))
     for event in events:
         event.at = event.alert.opened_at
     AlertEvent.objects.bulk_update(events, ["at"], batch_size=500)
-    _send(now)
+    _send(ours, now)
     _handle(northwind, now)
     return len(alerts)
 
@@ -88,10 +91,10 @@ def _began(alert: Alert, now: datetime) -> datetime:
     return now - HOUR
 
 
-def _send(now: datetime) -> None:
+def _send(ours: QuerySet[Organization], now: datetime) -> None:
     """Let everything but the digests that are still to come have been sent, and one webhook not be reached."""
     attempts = []
-    deliveries = list(Delivery.objects.select_related("webhook", "event"))
+    deliveries = list(Delivery.objects.filter(organization__in=ours).select_related("webhook", "event"))
     newest = AlertEvent.objects.order_by("-pk").values_list("pk", flat=True).first()
     for one in deliveries:
         if one.channel == Channel.MAIL and not one.is_urgent:
@@ -116,7 +119,7 @@ def _send(now: datetime) -> None:
     fields = ["created_at", "due_at", "attempts", "sent_at", "last_event"]
     Delivery.objects.bulk_update(deliveries, fields, batch_size=500)
     DeliveryAttempt.objects.bulk_create(attempts, batch_size=500)
-    Webhook.objects.filter(format=WebhookFormat.SLACK).update(failing_since=now - FAILING)
+    Webhook.objects.filter(organization__in=ours, format=WebhookFormat.SLACK).update(failing_since=now - FAILING)
 
 
 def _handle(organization: Organization, now: datetime) -> None:

@@ -150,3 +150,25 @@ class AuditCheck(models.Model):
 
     def __str__(self) -> str:
         return f"{self.number}: {self.fault or 'as written'}"
+
+
+class AuditCheckpoint(models.Model):
+    """How far a chain had got at some time, signed: what cuts off or rewrites its newest entries later disagrees."""
+
+    number = models.BigIntegerField()
+    sequence = models.BigIntegerField()
+    hash = models.CharField(max_length=64)
+    at = models.DateTimeField()
+    # Ed25519, in base64: the public key, and the signature of the statement (docs/audit-log.md).
+    key = models.CharField(max_length=44)
+    signature = models.CharField(max_length=88)
+    # When it was mailed; never where nobody wants it.
+    sent_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering: ClassVar = ["number", "sequence"]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["number", "sequence"], name="audit_checkpoint_place")]
+        verbose_name = "checkpoint of audit entries"
+
+    def __str__(self) -> str:
+        return f"{self.number}: {self.sequence}"

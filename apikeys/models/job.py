@@ -22,6 +22,7 @@ LATE_AFTER: Final = {
     "send_alerts": timedelta(minutes=20),
     "roll_up_usage": timedelta(hours=2, minutes=15),
     "verify_audit_log": timedelta(hours=2, minutes=15),
+    "checkpoint_audit_log": timedelta(hours=26),
     "flag_keys": timedelta(hours=26),
     "prune_usage": timedelta(hours=26),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -16,6 +16,7 @@ from apikeys.models.user import User
 
 # The longest maximum age of keys, in days.
 MOST_KEY_AGE = 3650
+_EDITED: Final = ("name", "key_prefix", "max_key_age", "checkpoint_mail")
 KEY_AGE_FAULT = f"Between 1 and {MOST_KEY_AGE:,} days, or empty for no limit."
 # The organization of the self-check's key: it has no members, and people never see it.
 SYSTEM_SLUG = "keyadmin-self-check"
@@ -155,6 +156,8 @@ class Organization(models.Model):
         blank=True,
         validators=[MinValueValidator(1, KEY_AGE_FAULT), MaxValueValidator(MOST_KEY_AGE, KEY_AGE_FAULT)],
     )
+    # Who is mailed the signed checkpoints of the audit log.
+    checkpoint_mail = models.EmailField(max_length=254, blank=True, default="", db_default="")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     objects: ClassVar = OrganizationQuerySet.as_manager()
@@ -172,18 +175,21 @@ class Organization(models.Model):
 
     def facts(self) -> dict[str, object]:
         """Return what edit() may change, as an audit entry compares it."""
-        return {"name": self.name, "key_prefix": self.key_prefix, "max_key_age": self.max_key_age}
+        return {name: getattr(self, name) for name in _EDITED}
 
-    def edit(self, *, name: str, key_prefix: str, max_key_age: int | None, by: Actor) -> None:
-        """Change the name, the prefix that new keys begin with, and the days after which a key should be rotated."""
+    def edit(
+        self, *, name: str, key_prefix: str, max_key_age: int | None, checkpoint_mail: str = "", by: Actor
+    ) -> None:
+        """Change the name, the prefix of new keys, the days after which a key should be rotated, and who is mailed."""
         with transaction.atomic():
             before = Organization.objects.lock(self.pk).facts()
             self.name, self.key_prefix, self.max_key_age = name.strip(), key_prefix.strip(), max_key_age
+            self.checkpoint_mail = checkpoint_mail.strip()
             self.full_clean()
             changes = difference(before, self.facts())
             if not changes:
                 return
-            self.save(update_fields=["name", "key_prefix", "max_key_age"])
+            self.save(update_fields=_EDITED)
             AuditEntry.objects.record(
                 AuditAction.ORGANIZATION_EDIT, by=by, organization=self, target=self.name, changes=changes
             )

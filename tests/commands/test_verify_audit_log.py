@@ -77,7 +77,8 @@ def test_the_first_fault_is_told_kept_and_shown(organization, admin, client_of):
     ran = run("verify_audit_log", "--json")
     assert ran.status == 3
     [fault] = ran.json["faults"]
-    assert fault == {"in": "acme", "wrong": "changed", "sequence": 2, "row": entry.pk}
+    told = f"Entry 2 (row {entry.pk}) was changed."
+    assert fault == {"in": "acme", "wrong": "changed", "sequence": 2, "until": None, "row": entry.pk, "told": told}
     assert run("verify_audit_log").out.startswith(f"acme: Entry 2 (row {entry.pk}) was changed.")
     for page in ("audit_list", "overview"):
         text = client.get(url(page, organization)).text

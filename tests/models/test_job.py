@@ -71,6 +71,7 @@ def test_each_job_is_reported_with_when_it_began_and_succeeded_last():
         "evaluate_alerts": "never",
         "send_alerts": "never",
         "verify_audit_log": "never",
+        "checkpoint_audit_log": "never",
         "roll_up_usage": "failed",
         "flag_keys": "late",
         "prune_usage": "late",

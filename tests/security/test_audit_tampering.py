@@ -10,7 +10,7 @@ from apikeys.models import Actor, AuditAction, AuditEntry, AuditLink, Organizati
 from apikeys.models.audit import Target
 from apikeys.models.audit_chain import COLUMNS, content_of, hash_of, link_of
 from tests.factories import make_organization
-from tests.pages import linked
+from tests.pages import linked, without_guards
 
 pytestmark = pytest.mark.django_db
 
@@ -42,18 +42,8 @@ def chain(organization):
         targets = [Target(f"key {number}", None, {"name": ["a", f"b{number}"]}) for number in range(ENTRIES)]
         AuditEntry.objects.record_all(AuditAction.KEY_EDIT, targets, by=by, organization=whose, reason="why")
     linked()
-    _without_guards()
+    without_guards()
     return organization
-
-
-def _without_guards():
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            cursor.execute("SET LOCAL session_replication_role = replica")
-            return
-        cursor.execute("SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'keyadmin_audit%%'")
-        for (name,) in cursor.fetchall():
-            cursor.execute(f"DROP TRIGGER {name}")
 
 
 class Attack:

@@ -26,7 +26,8 @@ def test_it_shows_the_name_the_prefix_and_the_environments_with_their_keys(organ
     before = snapshot()
     response = client.get(url("organization_edit", organization))
     assert is_whole_page(response)
-    assert response.context["form"].initial == {"name": "Acme", "key_prefix": "ka", "max_key_age": None}
+    initial = {"name": "Acme", "key_prefix": "ka", "max_key_age": None, "checkpoint_mail": ""}
+    assert response.context["form"].initial == initial
     counts = {environment.code: environment.key_count for environment in response.context["environments"]}
     assert list(counts.items()) == [("prod", 0), ("stag", 0), ("dev", 1)]
     assert snapshot() == before
@@ -68,6 +69,9 @@ BAD = {
     "more than ten years": ({"max_key_age": "3651"}, "max_key_age"),
     "a part of a day": ({"max_key_age": "1.5"}, "max_key_age"),
     "an age in words": ({"max_key_age": "half a year"}, "max_key_age"),
+    "no address": ({"checkpoint_mail": "audit"}, "checkpoint_mail"),
+    "an address over its limit": ({"checkpoint_mail": "a" * 250 + "@example.org"}, "checkpoint_mail"),
+    "an address of two lines": ({"checkpoint_mail": "a@example.org\nBcc: b@example.org"}, "checkpoint_mail"),
     "a number of many digits": ({"max_key_age": "9" * 5000}, "max_key_age"),
 }
 
@@ -121,3 +125,12 @@ def test_any_name_is_kept_and_escaped_on_every_page(organization, client, edit, 
         response = client.get(url(name, organization))
         assert "<script>alert" not in response.text
         assert "<img src=x" not in response.text
+
+
+def test_who_is_mailed_the_checkpoints_is_saved_and_recorded(organization, client, edit):
+    assert "Mail checkpoints of the audit log to" in client.get(url("organization_edit", organization)).text
+    assert edit(checkpoint_mail="audit@example.net").status_code == 302
+    organization.refresh_from_db()
+    assert organization.checkpoint_mail == "audit@example.net"
+    [entry] = entries(organization, AuditAction.ORGANIZATION_EDIT)
+    assert entry.changes == {"checkpoint_mail": ["", "audit@example.net"]}

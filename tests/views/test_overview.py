@@ -312,6 +312,7 @@ def test_scheduled_jobs_are_told_with_when_they_succeeded(organization, visit):
         "evaluate_alerts": "never",
         "send_alerts": "never",
         "verify_audit_log": "never",
+        "checkpoint_audit_log": "never",
         "roll_up_usage": "works",
         "flag_keys": "never",
         "prune_usage": "failed",

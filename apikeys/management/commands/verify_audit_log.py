@@ -9,13 +9,13 @@ from typing import Any
 
 from django.core.management import CommandError
 from django.core.management.base import CommandParser
-from django.utils import timezone
 from tqdm import tqdm
 
-from apikeys.audit_proof import ExportError, Linked, Verdict, follow, linked_in, verify_chain
+from apikeys.audit_proof import ExportError, Linked, Verdict, check_chain, follow, linked_in
+from apikeys.audit_signing import Checkpoint, CheckpointError, check_key, checkpoints_in, public_keys
 from apikeys.management.arguments import find_organization, text
 from apikeys.management.base import Command as Base
-from apikeys.models import AuditChain, AuditCheck, Organization
+from apikeys.models import AuditChain, Organization
 from apikeys.models.audit_chain import NOBODY
 
 NOT_AS_WRITTEN = 3
@@ -47,6 +47,21 @@ class Command(Base):
             help="With --export: entries may be left out, as by the filters of the page. Those that are there are "
             "checked, and that none is missing is not.",
         )
+        parser.add_argument(
+            "--checkpoints",
+            type=text,
+            metavar="FILE",
+            help="Check also that it leads to the checkpoints in a file, a line each, as checkpoint_audit_log mails "
+            "them; those that the database has are checked in any case.",
+        )
+        parser.add_argument(
+            "--key",
+            type=text,
+            action="append",
+            metavar="KEY",
+            help="With --checkpoints: the public key that signed them, in base64; may be given several times. Without "
+            "it: the keys of this installation.",
+        )
         self.add_json(parser)
 
     def is_whole(self, options: Mapping[str, Any]) -> bool:
@@ -57,6 +72,8 @@ class Command(Base):
         """Check it."""
         if options["filtered"] and not options["export"]:
             raise CommandError("--filtered is for an export: name it with --export FILE.", returncode=2)
+        if options["key"] and not options["checkpoints"]:
+            raise CommandError("--key is for checkpoints: name them with --checkpoints FILE.", returncode=2)
         checks = self._export(options) if options["export"] else self._database(options)
         faults = {name: verdict.fault for name, verdict in checks.items() if verdict.fault}
         entries = sum(verdict.entries for verdict in checks.values())
@@ -64,7 +81,14 @@ class Command(Base):
             "as_written": not faults,
             "entries": entries,
             "faults": [
-                {"in": name, "wrong": fault.wrong, "sequence": fault.sequence, "row": fault.entry}
+                {
+                    "in": name,
+                    "wrong": fault.wrong,
+                    "sequence": fault.sequence,
+                    "until": fault.until,
+                    "row": fault.entry,
+                    "told": str(fault),
+                }
                 for name, fault in faults.items()
             ],
         }
@@ -81,12 +105,10 @@ class Command(Base):
         numbers = [*sorted({*slugs, *AuditChain.objects.values_list("number", flat=True)} - {NOBODY}), NOBODY]
         if options["organization"]:
             numbers = [find_organization(options["organization"]).pk]
-        found = {}
+        found, checkpoints = {}, _checkpoints(options)
         with tqdm(total=_ends(numbers), unit=" entries", unit_scale=True, disable=None) as bar:
             for number in numbers:
-                verdict = verify_chain(number, lambda rows: _counted(rows, bar))
-                kept = {"checked_at": timezone.now(), "entries": verdict.entries, "fault": str(verdict.fault or "")}
-                AuditCheck.objects.update_or_create(number=number, defaults=kept)
+                verdict = check_chain(number, lambda rows: _counted(rows, bar), checkpoints)
                 name = "entries of no organization" if number == NOBODY else slugs.get(number, f"organization {number}")
                 found[name] = verdict
         return found
@@ -99,9 +121,25 @@ class Command(Base):
                 open(0, "rb", closefd=False) if name == "-" else Path(name).open("rb") as file,
                 tqdm(unit=" entries", unit_scale=True, disable=None) as bar,
             ):
-                return {name: follow(_counted(linked_in(file), bar), partial=True, filtered=options["filtered"])}
+                known = {one.sequence: one.hash for one in _checkpoints(options)}
+                rows = _counted(linked_in(file), bar)
+                return {name: follow(rows, known, partial=True, filtered=options["filtered"])}
         except (OSError, ExportError) as error:
             raise CommandError(f"--export: {error}") from None
+
+
+def _checkpoints(options: Mapping[str, Any]) -> list[Checkpoint]:
+    if not options["checkpoints"]:
+        return []
+    try:
+        trusted = [check_key(key) for key in options["key"] or ()] or public_keys()
+    except ValueError as error:
+        raise CommandError(f"--key {error}") from None
+    try:
+        with Path(options["checkpoints"]).open("rb") as file:
+            return list(checkpoints_in(file, trusted))
+    except (OSError, CheckpointError) as error:
+        raise CommandError(f"--checkpoints: {error}") from None
 
 
 def _ends(numbers: list[int]) -> int:
