@@ -115,7 +115,10 @@ ACCOUNT_RATE_LIMITS = {
     "login": "30/m/ip",
     "login_failed": "10/m/ip,5/5m/key",
     "reset_password": "20/m/ip,5/m/key",
+    "reauthenticate": "10/5m/user",
 }
+# What could do great harm asks for the password again when it was given longer ago.
+STEP_UP_MINUTES = environment.number("STEP_UP_MINUTES", default=15, least=1, most=1440)
 
 SESSION_COOKIE_AGE = 14 * 24 * 3600
 SESSION_COOKIE_SAMESITE = "Lax"

@@ -19,6 +19,7 @@ from apikeys.views import (
     narrowing,
     organization,
     overview,
+    proving,
     requests,
     revocation,
     rotating,
@@ -147,6 +148,7 @@ urlpatterns = [
     # /<organization>/usage/
     path("<slug:organization>/usage/", usage.usage, name="usage"),
     path("<slug:organization>/usage/export/<str:table>.<str:kind>", usage.usage_export, name="usage_export"),
+    path("<slug:organization>/prove", proving.prove, name="prove"),
     # /<organization>/audit/
     path("<slug:organization>/audit/", audit.audit_list, name="audit_list"),
     path("<slug:organization>/audit/export.<str:kind>", audit.audit_export, name="audit_export"),

@@ -1,17 +1,20 @@
 """Every address, as nobody, as an outsider and in every role: who may, who may not, and that it changes nothing."""
 
 import re
+import time
 import uuid
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
 from apikeys.models import AlertKind, AlertRule, Role
 from tests.factories import (
+    PASSWORD,
     make_actor,
     make_alert,
     make_delivery,
@@ -78,13 +81,23 @@ FORMS = {
     "delivery_resend": {},
     "organization_edit": {"name": "Renamed", "key_prefix": "other"},
 }
+# What asks for the password again before it does what it is sent for.
+PROVEN = {
+    *("key_create", "key_regenerate", "key_revoke", "key_bulk_revoke", "key_rotate", "key_bulk_rotate"),
+    *("rotation_extend", "rotation_finish", "rotation_cancel", "rotation_link"),
+    *("member_add", "member_edit", "member_remove", "organization_edit"),
+    *("webhook_create", "webhook_edit", "webhook_rotate", "webhook_delete", "webhook_switch"),
+}
+PROVEN_TO_READ = {"audit_export"}
 POST_ONLY = {"key_find", "alert_find", "alert_rule_reset", "alert_mail_test"}
 POST_ONLY |= {"webhook_switch", "webhook_test", "delivery_resend"}
 FINDS = {"key_find", "alert_find"}
 LEAD_ON = {"key_bulk_revoke", "key_bulk_rotate", "alert_bulk_acknowledge", "alert_bulk_resolve"}
 LEAD_ON |= {"scope_create", "member_add"}
+# Asks, and changes nothing itself.
+ASKS = {"prove"}
 ANSWERED = [(name, "GET") for name in OF_AN_ORGANIZATION if name not in POST_ONLY]
-ANSWERED += [(name, "POST") for name in OF_AN_ORGANIZATION if name in {*FORMS, *FINDS}]
+ANSWERED += [(name, "POST") for name in OF_AN_ORGANIZATION if name in {*FORMS, *FINDS, *ASKS}]
 
 
 class Things:
@@ -302,3 +315,50 @@ def test_a_member_who_was_removed_finds_nothing_at_once(things, viewer, admin, c
     client = client_of(viewer)
     client_of(admin).post(reverse("member_remove", args=["acme", viewer.memberships.get().pk]))
     assert client.get(things.url("key_list")).status_code == 404
+
+
+# Step-up: what asks for the password again
+
+
+def stale(client):
+    """Let it be too long ago that whoever is signed in has shown that it is them."""
+    session = client.session
+    session["proven_at"] = time.time() - 24 * 3600
+    session.save()
+    return client
+
+
+def test_what_asks_for_the_password_again_is_what_this_table_says():
+    marked = {pattern.name for _, pattern in OURS if getattr(pattern.callback, "proven", False)}
+    assert marked == PROVEN | PROVEN_TO_READ
+
+
+@pytest.mark.parametrize("name", sorted(FORMS))
+def test_a_form_of_somebody_who_showed_it_long_ago_waits_for_the_password_or_needs_none(things, proving, name):
+    client = stale(proving)
+    before = snapshot()
+    for headers in (None, HTMX):
+        if name in PROVEN:
+            response = send(client, "POST", things, name, headers)
+            assert response.status_code == 422
+            assert "Confirm that it is you" in response.text
+            assert snapshot() == before
+    form = things.form(name) | ({"proof_password": PASSWORD} if name in PROVEN else {})
+    assert client.post(things.url(name), form).status_code in {200, 302}
+    assert snapshot() != before
+
+
+@pytest.fixture
+def proving(admin, client_of):
+    """A client of an admin who has a password."""
+    cache.clear()  # limits are counted there, by people whom other tests make anew
+    admin.set_password(PASSWORD)
+    admin.save()
+    return client_of(admin)
+
+
+@pytest.mark.parametrize("name", sorted(PROVEN))
+def test_a_role_too_low_is_refused_and_not_asked(things, cast, name):
+    for role, client in cast.items():
+        if not role.includes(needed(name)):
+            assert send(stale(client), "POST", things, name).status_code == 403

@@ -27,6 +27,7 @@ LAYERS = [
         "request_log",
         "callers",
         "permissions",
+        "step_up",
         "http",
         "exports",
         "csv_export",

@@ -69,6 +69,8 @@ class AuditAction(models.TextChoices):
     SIGN_IN = "account.sign_in", "signed in"
     SIGN_IN_FAILED = "account.sign_in_failed", "failed to sign in"
     SIGN_OUT = "account.sign_out", "signed out"
+    PROOF = "account.proof", "confirmed that it is them"
+    PROOF_FAILED = "account.proof_failed", "failed to confirm that it is them"
     PASSWORD_CHANGE = "account.password_change", "changed their password"
 
 

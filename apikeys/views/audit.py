@@ -22,6 +22,7 @@ from apikeys.models.audit_chain import COLUMNS
 from apikeys.paging import BadCursorError, Column, Ordered, Page, changed_url, count_text, take_page
 from apikeys.permissions import role_required
 from apikeys.views.pages import page
+from apikeys.views.proving import proven_to_read
 
 ORDER = [Column("id", int, descending=True)]
 EXPORT_HEADER = (
@@ -74,6 +75,7 @@ def _without_secret(request: MemberRequest) -> str:
 
 @require_safe
 @role_required(Role.VIEWER)
+@proven_to_read
 def audit_export(request: MemberRequest, kind: str) -> HttpResponse | StreamingHttpResponse:
     """Send the filtered entries as CSV, JSON, or JSON Lines with their links."""
     if kind not in {*FORMATS, LINES}:

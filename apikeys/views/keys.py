@@ -42,6 +42,7 @@ from apikeys.permissions import role_required
 from apikeys.tallies import all_counts, tab_counts
 from apikeys.views.alerts import find_alert
 from apikeys.views.pages import form_status, get_key, go_to, page, posted
+from apikeys.views.proving import proven
 
 FORM_FIELDS = {"expires_at": "expires_on"}
 SPARKLINE_DAYS = 30
@@ -233,6 +234,7 @@ def _instant(at: datetime | None) -> str | None:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @role_required(Role.OPERATOR)
+@proven
 def key_create(request: MemberRequest) -> HttpResponse:
     """Ask for what a key needs, make it and show it once."""
     organization = request.member.organization

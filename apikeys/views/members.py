@@ -17,6 +17,7 @@ from apikeys.http import MemberRequest, actor
 from apikeys.models import LastAdminError, OwnsKeysError, Role, User
 from apikeys.permissions import role_required
 from apikeys.views.pages import form_status, go_to, page, posted
+from apikeys.views.proving import proven
 
 LAST_ADMIN = "An organization keeps at least one admin. Make somebody else an admin first."
 
@@ -37,6 +38,7 @@ def _member_list(request: MemberRequest, form: MemberForm) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @role_required(Role.ADMIN)
+@proven
 def member_add(request: MemberRequest) -> HttpResponse:
     """Add a person by address; who has no account yet gets a mail to choose a password. The form is on the list."""
     if request.method != "POST":
@@ -69,6 +71,7 @@ def _invite(request: MemberRequest, email: str) -> None:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @role_required(Role.ADMIN)
+@proven
 def member_edit(request: MemberRequest, pk: int) -> HttpResponse:
     """Change a member's role."""
     member = get_object_or_404(request.member.organization.members.select_related("user", "organization"), pk=pk)
@@ -88,6 +91,7 @@ def member_edit(request: MemberRequest, pk: int) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @role_required(Role.ADMIN)
+@proven
 def member_remove(request: MemberRequest, pk: int) -> HttpResponse:
     """Take a person out of the organization and hand their keys over."""
     member = get_object_or_404(request.member.organization.members.select_related("user", "organization"), pk=pk)

@@ -13,10 +13,12 @@ from apikeys.http import MemberRequest, actor
 from apikeys.models import Role
 from apikeys.permissions import role_required
 from apikeys.views.pages import form_status, go_to, page, posted
+from apikeys.views.proving import proven
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @role_required(Role.ADMIN)
+@proven
 def organization_edit(request: MemberRequest) -> HttpResponse:
     """Change the organization's name, key prefix and maximum key age; list its environments."""
     organization = request.member.organization

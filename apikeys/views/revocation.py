@@ -28,6 +28,7 @@ from apikeys.models.evidence import KeyEvidence, Recent
 from apikeys.permissions import role_required
 from apikeys.views.keys import show_once
 from apikeys.views.pages import form_status, get_key, go_to, page, posted
+from apikeys.views.proving import proven
 
 GET_OR_POST = ["GET", "HEAD", "POST"]
 MAX_BULK = 200
@@ -35,6 +36,7 @@ MAX_BULK = 200
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.OPERATOR)
+@proven
 def key_revoke(request: MemberRequest, public_id: str) -> HttpResponse:
     """Show what a key's end would break; when that is confirmed, end it."""
     key = get_key(request, public_id)
@@ -71,6 +73,7 @@ def rotation_runs(request: MemberRequest, key: ApiKey, rotation: Rotation) -> Ht
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.OPERATOR)
+@proven
 def key_bulk_revoke(request: MemberRequest) -> HttpResponse:
     """Revoke several keys at once: all of them or, when one cannot be, none."""
     organization = request.member.organization
@@ -161,6 +164,7 @@ def _switch(
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.OPERATOR)
+@proven
 def key_regenerate(request: MemberRequest, public_id: str) -> HttpResponse:
     """Replace a key at once: the old one is dead, the new one is shown once."""
     key = get_key(request, public_id)

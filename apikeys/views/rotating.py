@@ -38,11 +38,13 @@ from apikeys.permissions import role_required
 from apikeys.rotation_forms import ROTATE_FIELDS, RotateForm
 from apikeys.views.keys import show_once
 from apikeys.views.pages import form_status, get_key, go_to, page, posted
+from apikeys.views.proving import proven
 from apikeys.views.revocation import GET_OR_POST, MAX_BULK, already_revoked
 
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.OPERATOR)
+@proven
 def key_rotate(request: MemberRequest, public_id: str) -> HttpResponse:
     """Ask how a key is to be rotated, and start it: the new key is shown once, or a link to it is sent."""
     key = get_key(request, public_id)
@@ -162,6 +164,7 @@ def send_links(request: MemberRequest, links: Sequence[tuple[Rotation, str]]) ->
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.OPERATOR)
+@proven
 def key_bulk_rotate(request: MemberRequest) -> HttpResponse:
     """Rotate several keys at once, selected or filtered: all of them or, when one cannot be, none."""
     organization = request.member.organization

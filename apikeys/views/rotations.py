@@ -40,6 +40,7 @@ from apikeys.permissions import role_required
 from apikeys.rotation_forms import ExtendForm, LinkForm
 from apikeys.rotation_tables import caller_table, rotation_table
 from apikeys.views.pages import form_status, get_key, go_to, page, posted
+from apikeys.views.proving import proven
 from apikeys.views.revocation import GET_OR_POST, already_revoked
 from apikeys.views.rotating import send_links
 
@@ -182,6 +183,7 @@ def _marks(rotation: Rotation) -> list[Mark]:
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.OPERATOR)
+@proven
 def rotation_extend(request: MemberRequest, number: int) -> HttpResponse:
     """Move the end of the time in which both keys work."""
     rotation = get_rotation(request, number)
@@ -220,6 +222,7 @@ def _over(request: MemberRequest, rotation: Rotation) -> HttpResponse:
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.OPERATOR)
+@proven
 def rotation_finish(request: MemberRequest, number: int) -> HttpResponse:
     """Show whether the old key can go; when that is confirmed, revoke it."""
     rotation = get_rotation(request, number)
@@ -253,6 +256,7 @@ def _finished_words(rotation: Rotation, broken: int) -> str:
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.OPERATOR)
+@proven
 def rotation_cancel(request: MemberRequest, number: int) -> HttpResponse:
     """Show who uses the new key; when that is confirmed, revoke it and let the old one go on."""
     rotation = get_rotation(request, number)
@@ -274,6 +278,7 @@ def rotation_cancel(request: MemberRequest, number: int) -> HttpResponse:
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.OPERATOR)
+@proven
 def rotation_link(request: MemberRequest, number: int) -> HttpResponse:
     """Send the owner another link to the new key; the one before is good no longer."""
     rotation = get_rotation(request, number)

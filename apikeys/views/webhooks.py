@@ -16,6 +16,7 @@ from apikeys.models import Role, Webhook, WebhookFormat
 from apikeys.permissions import role_required
 from apikeys.sending import send_test
 from apikeys.views.pages import form_status, go_to, page, posted
+from apikeys.views.proving import proven
 from apikeys.views.revocation import GET_OR_POST
 from apikeys.webhook_forms import WebhookForm
 
@@ -48,6 +49,7 @@ def webhook_detail(request: MemberRequest, number: int) -> HttpResponse:
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.ADMIN)
+@proven
 def webhook_create(request: MemberRequest) -> HttpResponse:
     """Add a webhook; its signing secret is shown once."""
     form = WebhookForm(posted(request), allowed=settings.WEBHOOK_ALLOWED_NETWORKS)
@@ -64,6 +66,7 @@ def webhook_create(request: MemberRequest) -> HttpResponse:
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.ADMIN)
+@proven
 def webhook_edit(request: MemberRequest, number: int) -> HttpResponse:
     """Change a webhook."""
     webhook = get_webhook(request, number)
@@ -83,6 +86,7 @@ def webhook_edit(request: MemberRequest, number: int) -> HttpResponse:
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.ADMIN)
+@proven
 def webhook_rotate(request: MemberRequest, number: int) -> HttpResponse:
     """Make a new signing secret, shown once; the old one signs beside it for a day."""
     webhook = get_webhook(request, number)
@@ -95,6 +99,7 @@ def webhook_rotate(request: MemberRequest, number: int) -> HttpResponse:
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.ADMIN)
+@proven
 def webhook_delete(request: MemberRequest, number: int) -> HttpResponse:
     """Delete a webhook, with what it was to be told."""
     webhook = get_webhook(request, number)
@@ -107,6 +112,7 @@ def webhook_delete(request: MemberRequest, number: int) -> HttpResponse:
 
 @require_POST
 @role_required(Role.ADMIN)
+@proven
 def webhook_switch(request: MemberRequest, number: int) -> HttpResponse:
     """Switch a webhook on or off, as the form says."""
     webhook = get_webhook(request, number)

@@ -118,6 +118,7 @@ def _keys(acme: Organization, members: dict[str, Member], scopes: list[str]) -> 
         "expiring": make_key(acme, "Expiring sync", expires_at=timezone.now() + timedelta(days=5)),
         "expired": make_expired_key(acme, "Expired sync"),
         "revoked": make_revoked_key(acme, "Revoked crawler"),
+        "leaked": make_key(acme, "Leaked poller", owner=operator),
     }
     unused = make_old_key(acme, timedelta(days=200), name="Unused feed")
     exempt = make_old_key(acme, timedelta(days=200), name="Standby " + "x" * 90)

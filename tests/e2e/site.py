@@ -35,14 +35,25 @@ class Site:
             "DATABASE_URL": database_url,
             "BASE_URL": self.url,
             "EMAIL_URL": self.mailbox.url,
+            # People sign in once for all tests.
+            "STEP_UP_MINUTES": "240",
         }
         self.seeded: dict[str, Any] = json.loads(self._run("tests.e2e.seed"))
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the server runs
         self._server = self._start()
 
-    def _run(self, module: str) -> str:
+    def age_proof(self, session: str) -> None:
+        """Let it be long ago that somebody showed who they are, in a session of that key."""
+        self._run("tests.e2e.age_proof", session)
+
+    def _run(self, module: str, *arguments: str) -> str:
         ran = subprocess.run(
-            [sys.executable, "-m", module], check=False, cwd=ROOT, env=self._environment, capture_output=True, text=True
+            [sys.executable, "-m", module, *arguments],
+            check=False,
+            cwd=ROOT,
+            env=self._environment,
+            capture_output=True,
+            text=True,
         )
         if ran.returncode:
             raise RuntimeError(f"{module} failed:\n{ran.stderr}")

@@ -157,6 +157,7 @@ PAGES = {
     "deliveries-none": ("admin", "/empty/alerts/deliveries/"),
     "delivery": ("admin", "/acme/alerts/deliveries/{delivery}"),
     "audit": ("admin", "/acme/audit/"),
+    "prove": ("viewer", "/acme/prove?next=/acme/audit/export.jsonl"),
     "audit-none-match": ("admin", "/acme/audit/?actor=nobody"),
     "scopes": ("admin", "/acme/scopes/"),
     "scopes-of-a-viewer": ("viewer", "/acme/scopes/"),
