@@ -34,7 +34,7 @@ class ProofForm(forms.Form):
         label="Your password",
         max_length=1000,
         strip=False,
-        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password", "autofocus": True}),
     )
 
     def __init__(self, request: MemberRequest) -> None:
