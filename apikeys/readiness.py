@@ -13,6 +13,8 @@ from psycopg import OperationalError
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
+from apikeys import tombstones
+
 # Below the usual timeout of whoever asks; making a new connection has its own (connect_timeout).
 TIMEOUT_SECONDS: Final = 2.0
 _FAILURES: Final = (DatabaseError, InterfaceError, OperationalError)
@@ -27,10 +29,15 @@ class _Migrations:
 
 
 def missing() -> str | None:
-    """Return what is not ready, ``database`` or ``migrations``; None when everything is."""
+    """Return what is not ready, ``database``, ``migrations`` or ``tombstones``; None when everything is."""
     try:
         _ask_database()
-        return None if _migrations_are_applied() else "migrations"
+        if not _migrations_are_applied():
+            return "migrations"
+        return None if tombstones.are_applied() else "tombstones"
+    except tombstones.TombstoneError as error:
+        log.warning("Not ready: %s", error)
+        return "tombstones"
     except _FAILURES as error:
         connection.close()
         log.warning("Not ready, the database failed: %s", error)

@@ -20,6 +20,14 @@ def text(name: str, default: str = "") -> str:
     return str(_env.str(name, default=default)).strip()
 
 
+def file(name: str) -> str:
+    """Return the absolute path of a file in a folder that exists, or an empty text."""
+    value = text(name)
+    if value and not (Path(value).is_absolute() and Path(value).parent.is_dir() and not Path(value).is_dir()):
+        raise ImproperlyConfigured(f"{name}: {value!r} is no absolute path of a file in a folder that exists.")
+    return value
+
+
 def flag(name: str, *, default: bool) -> bool:
     """Return true or false; anything but the usual words is refused."""
     words = {

@@ -179,6 +179,9 @@ EVENT_RETENTION_DAYS = environment.number("EVENT_RETENTION_DAYS", default=35, le
 # A key is silent when its last accepted request, or its creation without one, is older than this.
 UNUSED_AFTER_DAYS = environment.number("UNUSED_AFTER_DAYS", default=90, least=1, most=3650)
 
+# What was revoked is kept here too, outside of the database and its backups: an absolute path, on another disk.
+TOMBSTONE_FILE = environment.file("TOMBSTONE_FILE")
+
 # Private addresses that webhooks may reach, and without TLS: usually none.
 WEBHOOK_ALLOWED_NETWORKS = environment.networks("WEBHOOK_ALLOWED_NETWORKS", "" if PRODUCTION else "127.0.0.0/8,::1")
 # What was sent, and the attempts, are kept so many days.

@@ -11,7 +11,7 @@ from apikeys.models.organization import RESERVED_SLUGS
 ROOT = Path(__file__).resolve().parent.parent
 # From the top down: a module may import from its own layer's later entries and from the layers below.
 LAYERS = [
-    {"views", "management", "accounts"},
+    {"apps", "views", "management", "accounts"},
     {
         "forms",
         "rotation_forms",
@@ -55,7 +55,6 @@ LAYERS = [
         "charts",
         "ranges",
         "checks",
-        "apps",
         "audit_proof",
         "audit_signing",
         "flagging",
@@ -63,7 +62,7 @@ LAYERS = [
         "partitions",
         "self_check",
     },
-    {"metrics", "readiness"},
+    {"metrics", "readiness", "tombstones"},
     {"verification"},
     {"ledger"},
     {"models"},

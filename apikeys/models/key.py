@@ -12,6 +12,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models.functions import Lower
+from django.dispatch import Signal
 from django.urls import reverse
 from django.utils import timezone
 
@@ -69,6 +70,10 @@ class StaleKeyError(Exception):
 # How long a pause may last that ends by itself: from the first of these to the last.
 PAUSES: Final = tuple(timedelta(minutes=minutes) for minutes in (5, 15, 30, 60, 4 * 60, 8 * 60, 24 * 60))
 _PAUSE_FIELDS: Final = ["paused_at", "paused_by", "paused_until"]
+
+
+# Sent with ``key`` when its revocation has been committed.
+key_revoked: Final = Signal()
 
 
 class RevocationReason(models.TextChoices):
@@ -531,6 +536,7 @@ class ApiKey(models.Model):
             )
             if rotation := self.open_rotation:
                 rotation.end_with(self, by=by)
+            transaction.on_commit(lambda: key_revoked.send(ApiKey, key=self), robust=True)
 
     def regenerate(self, *, by: Actor, form_token: uuid.UUID | None = None) -> IssuedKey:
         """Revoke the key and issue another on the same terms, at the same instant.

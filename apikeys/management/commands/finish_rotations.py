@@ -6,9 +6,11 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from apikeys import tombstones
 from apikeys.management.base import Command as Base
 from apikeys.models import Actor, Ending, Rotation
 from apikeys.models.progress import finish_due
+from apikeys.tombstones import TombstoneError
 
 
 class Command(Base):
@@ -32,7 +34,15 @@ class Command(Base):
             counts[Ending(rotation.ending)] += 1
             key, organization = rotation.old_key, rotation.organization.slug
             self.stderr.write(f"{organization}: {key.name} ({key.fingerprint}) {rotation.get_ending_display()}.")
+        self._catch_up()
         left = Rotation.objects.open().count()
         facts = {"deadline": counts[Ending.DEADLINE], "safe": counts[Ending.SAFE], "running": left}
         words = f"{facts['deadline']:,} ended at their deadline, {facts['safe']:,} were safe; {left:,} run."
         self.answer(options, facts, words)
+
+    def _catch_up(self) -> None:
+        """Write the tombstones that a crash or a file that was away has left out."""
+        try:
+            tombstones.catch_up()
+        except (OSError, TombstoneError) as error:
+            self.stderr.write(f"Tombstones were not written: {error}")
