@@ -13,6 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from apikeys.models import AlertKind, AlertRule, Role
+from tests import role_table
 from tests.factories import (
     PASSWORD,
     make_actor,
@@ -362,3 +363,7 @@ def test_a_role_too_low_is_refused_and_not_asked(things, cast, name):
     for role, client in cast.items():
         if not role.includes(needed(name)):
             assert send(stale(client), "POST", things, name).status_code == 403
+
+
+def test_the_table_of_roles_in_the_docs_is_that_of_the_pages():
+    assert role_table.DOCUMENT.read_text() == role_table.written(), "run: python -m tests.role_table"
