@@ -27,21 +27,21 @@ class AccountAdapter(DefaultAccountAdapter):
         """Sign a person in."""
         with transaction.atomic():
             super().login(request, user)
-            self._record(AuditAction.SIGN_IN, _ours(user), actor(request))
+            record_of_person(AuditAction.SIGN_IN, _ours(user), actor(request))
 
     def logout(self, request: HttpRequest) -> None:
         """Sign a person out."""
         by = actor(request)
         with transaction.atomic():
             if by.user:
-                self._record(AuditAction.SIGN_OUT, by.user, by)
+                record_of_person(AuditAction.SIGN_OUT, by.user, by)
             super().logout(request)
 
     def authentication_failed(self, request: HttpRequest, **credentials: Any) -> None:
         """Record a failed sign-in in each organization of the person whose address was given, if there is one."""
         email = str(credentials.get("email", ""))[:254].strip().lower()
         by = replace(actor(request), label=email, user=None)
-        self._record(AuditAction.SIGN_IN_FAILED, User.objects.filter(email=email).first(), by)
+        record_of_person(AuditAction.SIGN_IN_FAILED, User.objects.filter(email=email).first(), by)
 
     def set_password(self, user: AbstractBaseUser, password: str) -> None:
         """Change a person's password."""
@@ -51,13 +51,16 @@ class AccountAdapter(DefaultAccountAdapter):
             by, person = actor(request), _ours(user)
             if by.user is None:
                 by = replace(by, label=person.email, user=person)
-            self._record(AuditAction.PASSWORD_CHANGE, person, by)
+            record_of_person(AuditAction.PASSWORD_CHANGE, person, by)
 
-    def _record(self, action: AuditAction, user: User | None, by: Actor) -> None:
-        found = Organization.objects.filter(members__user=user) if user else Organization.objects.none()
-        organizations: list[Organization | None] = [*found]
-        for organization in organizations or [None]:
-            AuditEntry.objects.record(action, by=by, organization=organization, target=user.email if user else "")
+
+def record_of_person(action: AuditAction, user: User | None, by: Actor, *, reason: str = "") -> None:
+    """Append an entry in each organization of a person, or in none where they have none or nobody is known."""
+    found = Organization.objects.filter(members__user=user) if user else Organization.objects.none()
+    organizations: list[Organization | None] = [*found]
+    for organization in organizations or [None]:
+        target = user.email if user else ""
+        AuditEntry.objects.record(action, by=by, organization=organization, target=target, reason=reason)
 
 
 def _ours(user: AbstractBaseUser) -> User:

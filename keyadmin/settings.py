@@ -57,6 +57,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "apikeys.sessions.SessionAgeMiddleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -120,7 +121,11 @@ ACCOUNT_RATE_LIMITS = {
 # What could do great harm asks for the password again when it was given longer ago.
 STEP_UP_MINUTES = environment.number("STEP_UP_MINUTES", default=15, least=1, most=1440)
 
-SESSION_COOKIE_AGE = 14 * 24 * 3600
+SESSION_ENGINE = "apikeys.sessions"
+# Who is signed in has to sign in again so long after they did, and after so long without a request of theirs.
+SESSION_HOURS = environment.number("SESSION_HOURS", default=24, least=1, most=336)
+SESSION_IDLE_MINUTES = environment.number("SESSION_IDLE_MINUTES", default=60, least=5, most=10080)
+SESSION_COOKIE_AGE = SESSION_HOURS * 3600
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"
 CSRF_FAILURE_VIEW = "apikeys.views.errors.csrf_failure"

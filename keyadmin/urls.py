@@ -24,6 +24,7 @@ from apikeys.views import (
     revocation,
     rotating,
     rotations,
+    sessions,
     statistics,
     usage,
     webhooks,
@@ -57,6 +58,9 @@ urlpatterns = [
     path("assets/style.css", home.stylesheet, name="stylesheet"),
     path("assets/script.js", home.script, name="script"),
     path("settings", home.preferences, name="preferences"),
+    path("sessions", sessions.sessions, name="sessions"),
+    path("sessions/end", sessions.sessions_end, name="sessions_end"),
+    path("sessions/<slug:handle>/end", sessions.session_end, name="session_end"),
     path("accounts/", include([page for page in account_pages if page.name in ACCOUNT_PAGES])),
     path("handover/<str:token>", handover.rotation_take, name="rotation_take"),
     # /<organization>/

@@ -28,6 +28,7 @@ LAYERS = [
         "callers",
         "permissions",
         "step_up",
+        "sessions",
         "http",
         "exports",
         "csv_export",
@@ -99,7 +100,7 @@ MODELS = [
 ]
 MODELS += ["alert", "delivery", "webhook", "alert_rule", "alert_kind"]
 MODELS += ["rotation", "exemption", "key", "key_queries", "key_status", "key_terms", "key_age", "silence", "catalogue"]
-MODELS += ["organization", "user", "audit", "audit_chain"]
+MODELS += ["organization", "session", "user", "audit", "audit_chain"]
 MODELS += ["recording", "extremes", "text"]
 
 
@@ -181,7 +182,7 @@ def test_each_page_has_a_template_of_its_name():
     stems = {path.stem for path in (ROOT / "templates/apikeys").glob("*.html")}
     without = {"home", "stylesheet", "script", "key_find", "key_export", "audit_export", "key_usage_export"}
     without |= {"usage_export", "alert_find", "alert_export", "alert_rule_reset"}
-    without |= {"rotation_export", "rotation_callers_export"}
+    without |= {"rotation_export", "rotation_callers_export", "session_end", "sessions_end"}
     without |= {"alert_mail_test", "delivery_export", "delivery_resend", "webhook_switch", "webhook_test"}
     shared = {
         "key_create": "key_form",

@@ -11,14 +11,13 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.messages.storage.cookie import CookieStorage
-from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 
 from apikeys import key_secret
 from apikeys.logs import RedactingFormatter
-from apikeys.models import AuditAction, UsageEvent
+from apikeys.models import AuditAction, Session, UsageEvent
 from tests.commands.running import run
 from tests.factories import make_key, make_rotation
 from tests.pages import HTMX, edit_form, entries, key_form, rotate_form, url

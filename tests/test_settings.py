@@ -69,6 +69,8 @@ BAD = {
     "tombstones in a folder that is not there": {"TOMBSTONE_FILE": "/nowhere/at/all/tombstones"},
     "tombstones without a path": {"TOMBSTONE_FILE": "tombstones"},
     "tombstones in a folder": {"TOMBSTONE_FILE": str(ROOT)},
+    "sessions of no hours": {"SESSION_HOURS": "0"},
+    "sessions that may be left for a month": {"SESSION_IDLE_MINUTES": "43200"},
     "no minutes between proofs": {"STEP_UP_MINUTES": "0"},
     "days that are none": {"UNUSED_AFTER_DAYS": "many"},
     "no days": {"UNUSED_AFTER_DAYS": "0"},

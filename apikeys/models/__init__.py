@@ -53,6 +53,7 @@ from apikeys.models.rotation import (
     StartedRotation,
 )
 from apikeys.models.series import RANGES, UsageRange, UsageSeries
+from apikeys.models.session import Session
 from apikeys.models.silence import KeySilence, Silence
 from apikeys.models.usage import Outcome, UsageEvent
 from apikeys.models.usage_forecast import UsageForecast
@@ -140,6 +141,7 @@ __all__ = [
     "Safety",
     "Scope",
     "ScopeEvidence",
+    "Session",
     "Sighting",
     "Silence",
     "StaleAlertError",

@@ -68,6 +68,7 @@ class AuditAction(models.TextChoices):
     DELIVERY_RESEND = "delivery.resend", "had an alert told again to"
     SIGN_IN = "account.sign_in", "signed in"
     SIGN_IN_FAILED = "account.sign_in_failed", "failed to sign in"
+    SESSION_END = "account.session_end", "ended a session of"
     SIGN_OUT = "account.sign_out", "signed out"
     PROOF = "account.proof", "confirmed that it is them"
     PROOF_FAILED = "account.proof_failed", "failed to confirm that it is them"

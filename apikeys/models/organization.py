@@ -45,6 +45,7 @@ RESERVED_SLUGS = frozenset(
         "readyz",
         "robots",
         "security",
+        "sessions",
         "settings",
         "signup",
         "static",

@@ -1,6 +1,8 @@
 // What every htmx request does here: no empty filters in URLs, no polling of a page that nobody sees.
 (() => {
   document.addEventListener("htmx:configRequest", (event) => {
+    // What a page asks by itself keeps nobody signed in.
+    if (event.detail.elt.matches("[data-poll]")) event.detail.headers["X-Poll"] = "1";
     if (event.detail.verb !== "get") return;
     const { parameters } = event.detail;
     for (const name of Object.keys(parameters)) if (parameters[name] === "") delete parameters[name];

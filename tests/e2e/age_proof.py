@@ -11,7 +11,7 @@ def main(key: str) -> None:
     """Change it in the database of the environment."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "keyadmin.settings")
     django.setup()
-    from django.contrib.sessions.backends.db import SessionStore  # noqa: PLC0415
+    from apikeys.sessions import SessionStore  # noqa: PLC0415
 
     session = SessionStore(key)
     if "proven_at" not in session:

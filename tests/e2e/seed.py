@@ -52,7 +52,7 @@ from tests.factories import (  # noqa: E402
     make_webhook,
 )
 
-PEOPLE = ("viewer", "operator", "admin", "forgetful")
+PEOPLE = ("viewer", "operator", "admin", "forgetful", "roaming")
 # As nasty as names may get: long without a space, right to left, emoji, markup.
 HOSTILE_NAMES = (
     "x" * 100,

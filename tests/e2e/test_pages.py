@@ -157,6 +157,7 @@ PAGES = {
     "deliveries-none": ("admin", "/empty/alerts/deliveries/"),
     "delivery": ("admin", "/acme/alerts/deliveries/{delivery}"),
     "audit": ("admin", "/acme/audit/"),
+    "sessions": ("viewer", "/sessions"),
     "prove": ("viewer", "/acme/prove?next=/acme/audit/export.jsonl"),
     "audit-none-match": ("admin", "/acme/audit/?actor=nobody"),
     "scopes": ("admin", "/acme/scopes/"),
@@ -182,7 +183,7 @@ PAGES = {
 NO_PAGES = {"stylesheet", "script", "key_find", "key_export", "audit_export", "key_usage_export", "usage_export"}
 NO_PAGES |= {"alert_find", "alert_export", "alert_rule_reset", "scope_create", "member_add", "account_set_password"}
 NO_PAGES |= {"alert_mail_test", "delivery_export", "delivery_resend", "webhook_switch", "webhook_test"}
-NO_PAGES |= {"rotation_export", "rotation_callers_export"}
+NO_PAGES |= {"rotation_export", "rotation_callers_export", "session_end", "sessions_end"}
 
 
 def test_every_page_of_ours_is_looked_at() -> None:

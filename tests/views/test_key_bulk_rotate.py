@@ -4,14 +4,13 @@ import uuid
 from datetime import timedelta
 
 import pytest
-from django.contrib.sessions.models import Session
 from django.db import OperationalError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from apikeys import key_secret
-from apikeys.models import ApiKey, AuditAction, Rotation
+from apikeys.models import ApiKey, AuditAction, Rotation, Session
 from apikeys.views.revocation import MAX_BULK
 from tests.factories import (
     make_actor,

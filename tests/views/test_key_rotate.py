@@ -5,13 +5,12 @@ import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.contrib.sessions.models import Session
 from django.db import OperationalError, connection
 from django.test import Client
 from django.utils import timezone
 
 from apikeys import key_secret
-from apikeys.models import ApiKey, AuditAction, Clock, Ending, Rotation, RotationReason
+from apikeys.models import ApiKey, AuditAction, Clock, Ending, Rotation, RotationReason, Session
 from apikeys.models.rotation import LONGEST_WAIT, MAX_LENGTH
 from apikeys.rotation_forms import OVERLAPS, minutes_of
 from tests.factories import (

@@ -5,7 +5,6 @@ import re
 from datetime import timedelta
 
 import pytest
-from django.contrib.sessions.models import Session
 from django.db import OperationalError, connection
 from django.test import Client
 from django.urls import reverse
@@ -13,7 +12,7 @@ from django.utils import timezone
 
 from apikeys import key_secret
 from apikeys.logs import JSONFormatter, RedactingFormatter
-from apikeys.models import AuditAction, Clock, Role, Rotation
+from apikeys.models import AuditAction, Clock, Role, Rotation, Session
 from tests.factories import PASSWORD, make_actor, make_key, make_member, make_organization, make_rotation, make_user
 from tests.pages import HOSTILE, entries, is_whole_page, snapshot, url
 
