@@ -58,6 +58,7 @@ LAYERS = [
         "checks",
         "audit_proof",
         "audit_signing",
+        "audit_stream",
         "flagging",
         "retention",
         "partitions",

@@ -12,7 +12,7 @@ from apikeys.models.alert import (
 from apikeys.models.alert_kind import AlertKind
 from apikeys.models.alert_rule import AlertRule, AlertRuleTerms, AlertSettings
 from apikeys.models.audit import Actor, AuditAction, AuditEntry, Via
-from apikeys.models.audit_chain import AuditChain, AuditCheck, AuditCheckpoint, AuditLink
+from apikeys.models.audit_chain import AuditChain, AuditCheck, AuditCheckpoint, AuditLink, AuditStreamPosition
 from apikeys.models.busiest import BusiestKey, BusyKey, RankKind
 from apikeys.models.catalogue import Environment, EnvironmentKind, InUseError, Scope
 from apikeys.models.delivery import Channel, Delivery, DeliveryAttempt, DeliveryState
@@ -82,6 +82,7 @@ __all__ = [
     "AuditCheckpoint",
     "AuditEntry",
     "AuditLink",
+    "AuditStreamPosition",
     "BusiestKey",
     "BusyKey",
     "Channel",

@@ -172,3 +172,18 @@ class AuditCheckpoint(models.Model):
 
     def __str__(self) -> str:
         return f"{self.number}: {self.sequence}"
+
+
+class AuditStreamPosition(models.Model):
+    """Up to which entry of a chain somebody has been handed what happens."""
+
+    name = models.CharField(max_length=100)
+    number = models.BigIntegerField()
+    sequence = models.BigIntegerField()
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["name", "number"], name="audit_stream_position")]
+        verbose_name = "position of a stream of audit entries"
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.number}: {self.sequence}"
