@@ -38,6 +38,8 @@ class ProofForm(forms.Form):
     )
 
     def __init__(self, request: MemberRequest) -> None:
+        # No error report may hold it.
+        request.sensitive_post_parameters = [PASSWORD]  # type: ignore[attr-defined]
         super().__init__(request.POST if PASSWORD in request.POST else None)
         self._request = request
 

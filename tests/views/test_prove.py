@@ -7,7 +7,9 @@ from html import unescape
 
 import pytest
 from django.core.cache import cache
+from django.core.signals import got_request_exception
 from django.test import Client
+from django.views.debug import SafeExceptionReporterFilter
 
 from apikeys.models import ApiKey, AuditAction, AuditEntry, Role
 from tests.factories import PASSWORD, make_key, make_member, make_user
@@ -209,3 +211,26 @@ def test_a_proof_holds_for_the_time_after_it_was_given(organization, client):
     aged(client, timedelta(days=1).total_seconds())
     client.post(url("prove", organization), {"proof_password": PASSWORD})
     assert time.time() - client.session["proven_at"] < 60
+
+
+def test_no_error_report_holds_the_password(organization, client, monkeypatch):
+    seen = []
+
+    def report(request, **_facts):
+        seen.append(SafeExceptionReporterFilter().get_post_parameters(request))
+
+    def fail(*_arguments, **_options):
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("apikeys.step_up.ratelimit.consume", fail)
+    client.raise_request_exception = False
+    got_request_exception.connect(report)
+    try:
+        form = {"reason": "leaked", "proof_password": PASSWORD}
+        address = url("key_revoke", organization, make_key(organization).key.public_id)
+        assert client.post(address, form).status_code == 500
+    finally:
+        got_request_exception.disconnect(report)
+    [told] = seen
+    assert told["reason"] == "leaked"
+    assert PASSWORD not in str(told)
