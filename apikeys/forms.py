@@ -26,7 +26,7 @@ from apikeys.models import (
     Role,
     Scope,
 )
-from apikeys.models.evidence import KeyEvidence, ScopeEvidence, ScopeUse
+from apikeys.models.evidence import ScopeEvidence, ScopeUse
 from apikeys.models.key import PAUSES, WRITTEN_REASONS
 from apikeys.models.key_terms import MAX_RATE, RATE_PERIODS, parse_networks
 from apikeys.models.organization import KEY_AGE_FAULT, MOST_KEY_AGE
@@ -360,11 +360,6 @@ class RevokeForm(TypedForm):
     )
 
     field_order = ("reason", "note", "confirmation")
-
-    @classmethod
-    def for_key(cls, key: ApiKey, evidence: KeyEvidence, data: Any = None) -> RevokeForm:
-        """Return the form for one key."""
-        return cls(data, expected=key.name if evidence.in_use else "")
 
 
 class NarrowForm(forms.Form):

@@ -25,11 +25,14 @@ from apikeys.models import (
     RotationRunningError,
 )
 from apikeys.models.evidence import KeyEvidence, Recent
+from apikeys.models.progress import RotationProgress
 from apikeys.permissions import role_required
 from apikeys.views.keys import show_once
 from apikeys.views.pages import form_status, get_key, go_to, page, posted
 from apikeys.views.proving import proven
 
+# Of the callers that an old key's end would break; the rotation's page has all.
+CALLERS_NAMED = 5
 GET_OR_POST = ["GET", "HEAD", "POST"]
 MAX_BULK = 200
 
@@ -43,7 +46,11 @@ def key_revoke(request: MemberRequest, public_id: str) -> HttpResponse:
     if key.revoked_at:
         return already_revoked(request, key)
     evidence = KeyEvidence.of(key)
-    form = RevokeForm.for_key(key, evidence, posted(request))
+    rotation = key.open_rotation
+    progress = RotationProgress.of(rotation) if rotation and rotation.old_key_id == key.pk else None
+    # Of a key that is being rotated it is known who has moved: those are not broken.
+    breaks = progress.safety.may_break if progress else evidence.in_use
+    form = RevokeForm(posted(request), expected=key.name if breaks else "")
     if request.method == "POST" and form.is_valid():
         try:
             key.revoke(
@@ -55,7 +62,9 @@ def key_revoke(request: MemberRequest, public_id: str) -> HttpResponse:
             return already_revoked(request, get_key(request, public_id))
         messages.success(request, f"{key.name} is revoked. Every request with it is refused from now on.")
         return go_to(request, key.get_absolute_url())
-    context = {"key": key, "evidence": evidence, "form": form}
+    context = {"key": key, "evidence": evidence, "form": form, "rotation": rotation, "progress": progress}
+    if progress:
+        context |= {"safety": progress.safety, "most": CALLERS_NAMED, "minus_most": -CALLERS_NAMED}
     return page(request, "apikeys/key_revoke.html", "keys", context, partial="dialog", status=form_status(form))
 
 

@@ -41,13 +41,12 @@ from apikeys.rotation_forms import ExtendForm, LinkForm
 from apikeys.rotation_tables import caller_table, rotation_table
 from apikeys.views.pages import form_status, get_key, go_to, page, posted
 from apikeys.views.proving import proven
-from apikeys.views.revocation import GET_OR_POST, already_revoked
+from apikeys.views.revocation import CALLERS_NAMED, GET_OR_POST, already_revoked
 from apikeys.views.rotating import send_links
 
 ORDER: Final = [Column("id", int, descending=True)]
 TABS: Final = {"": "Running", "ended": "Ended", "all": "All"}
 CALLERS_SHOWN: Final = 50
-CALLERS_NAMED: Final = 5
 # Seconds. The page of keys that are so busy that reading takes long asks less often: a twentieth of the time at most.
 POLLED_EVERY: Final = 5
 SHARE_OF_TIME: Final = 20

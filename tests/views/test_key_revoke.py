@@ -1,5 +1,6 @@
 """Ending a key through its confirmation."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -207,3 +208,40 @@ def test_another_organizations_key_is_not_there(organization, revoke):
     theirs = make_key(make_organization()).key
     assert revoke(theirs).status_code == 404
     assert stored(theirs).status == "active"
+
+
+def test_of_a_key_that_is_being_rotated_it_counts_who_has_not_moved(organization, operator, client_of, revoke):
+    key = make_key(organization, "checkout").key
+    for number in range(3):
+        make_event(key, ago=timedelta(hours=2), address=f"192.0.2.{number}", user_agent="shop/2")
+    rotation = make_rotation(organization, key).rotation
+    for number in range(2):
+        make_event(rotation.new_key, address=f"192.0.2.{number}", user_agent="shop/2")
+    text = client_of(operator).get(url("key_revoke", organization, key.public_id)).text
+    assert "This will break 1 caller that has not moved" in " ".join(re.sub(r"<[^>]+>", " ", text).split())
+    assert f'href="{rotation.get_absolute_url()}"' in text
+    assert "Rehearse it" not in text
+    assert revoke(key).status_code == 422
+    assert revoke(key, confirmation="checkout").status_code == 302
+    assert stored(key).revoked_at
+    rotation.refresh_from_db()
+    assert rotation.closed_at
+
+
+def test_of_a_key_whose_callers_have_all_moved_it_asks_for_no_name(organization, operator, client_of, revoke):
+    key = make_key(organization, "checkout").key
+    make_event(key, ago=timedelta(days=3), address="192.0.2.1", user_agent="shop/2")
+    make_event(key, ago=timedelta(days=5), address="192.0.2.1", user_agent="shop/2")
+    rotation = make_rotation(organization, key).rotation
+    make_event(rotation.new_key, address="192.0.2.1", user_agent="shop/2")
+    text = client_of(operator).get(url("key_revoke", organization, key.public_id)).text
+    assert "This breaks nobody" in text
+    assert revoke(key).status_code == 302
+
+
+def test_of_a_rotations_new_key_it_shows_what_uses_it(organization, operator, client_of):
+    rotation = make_rotation(organization, make_key(organization, "checkout").key).rotation
+    make_event(rotation.new_key, address="192.0.2.9", user_agent="shop/2")
+    response = client_of(operator).get(url("key_revoke", organization, rotation.new_key.public_id))
+    assert response.context["progress"] is None
+    assert "192.0.2.9" in response.text
