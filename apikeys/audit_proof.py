@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from apikeys.audit_signing import Checkpoint, CheckpointError, kept
 from apikeys.models import AuditChain, AuditCheck, AuditEntry, AuditLink
-from apikeys.models.audit_chain import COLUMNS, GENESIS, content_of, hash_of, link_of
+from apikeys.models.audit_chain import COLUMNS, GENESIS, content_of, hash_of, line_of, link_of
 
 # How far entries may have been renumbered for it to be told that some are missing, and not only that one is wrong.
 _RENUMBERED: Final = 10_000
@@ -271,5 +271,4 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def exported(entries: Iterable[tuple[Any, ...]]) -> Iterator[str]:
     """Yield JSON Lines of (sequence, previous, hash, values in the order of COLUMNS)."""
     for sequence, previous, link, *values in entries:
-        told = {"sequence": sequence, **content_of(tuple(values)), "previous": previous, "hash": link}
-        yield json.dumps(told, ensure_ascii=False) + "\n"
+        yield json.dumps(line_of(sequence, previous, link, values), ensure_ascii=False) + "\n"

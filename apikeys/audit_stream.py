@@ -23,7 +23,7 @@ from django.db.models import F, OuterRef, Subquery
 from django.db.models.functions import Coalesce
 
 from apikeys.models import AuditChain, AuditLink, AuditStreamPosition
-from apikeys.models.audit_chain import COLUMNS, content_of
+from apikeys.models.audit_chain import COLUMNS, line_of
 
 # Facility 13, "log audit", severity 6, "informational".
 _PRIORITY: Final = 13 * 8 + 6
@@ -183,7 +183,7 @@ def _new(number: int, position: int) -> Iterator[list[dict[str, Any]]]:
     columns = ("sequence", "previous", "hash", *(f"entry__{one}" for one in COLUMNS.values()))
     links = AuditLink.objects.filter(chain=number).order_by("sequence").values_list(*columns)
     while rows := list(links.filter(sequence__gt=position)[:_BATCH]):
-        yield [{"sequence": row[0], **content_of(row[3:]), "previous": row[1], "hash": row[2]} for row in rows]
+        yield [line_of(sequence, previous, link, values) for sequence, previous, link, *values in rows]
         position = rows[-1][0]
 
 

@@ -56,7 +56,7 @@ def send_checkpoints(now: datetime) -> tuple[int, int]:
 
 def _mail(organization: Organization, checkpoint: AuditCheckpoint) -> mail.EmailMessage:
     line = json.dumps(statement_of(checkpoint)) + "\n"
-    context = {"organization": organization, "checkpoint": checkpoint, "line": line}
+    context = {"organization": organization, "checkpoint": checkpoint}
     made = mail.EmailMessage(
         f"[{organization.name}] Audit log: checkpoint of entry {checkpoint.sequence:,}",
         render_to_string("emails/checkpoint.txt", context),

@@ -1,10 +1,12 @@
 """What the tests of the pages share: addresses, htmx, hostile texts, and whether anything was changed."""
 
+import time
 import uuid
 from datetime import UTC, datetime, timedelta
 
 from django.apps import apps
 from django.db import connection
+from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
@@ -157,14 +159,6 @@ def day(year, month=1, number=1):
     return datetime(year, month, number, tzinfo=UTC)
 
 
-def linked() -> None:
-    """Give the entries of this test their place in the chain, which PostgreSQL does when a transaction commits."""
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("SET CONSTRAINTS keyadmin_audit_link IMMEDIATE")
-            cursor.execute("SET CONSTRAINTS keyadmin_audit_link DEFERRED")
-
-
 def without_guards() -> None:
     """Let the audit log be changed for the rest of this test, as by somebody who has the database itself."""
     with connection.cursor() as cursor:
@@ -174,3 +168,11 @@ def without_guards() -> None:
         cursor.execute("SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'keyadmin_audit%%'")
         for (name,) in cursor.fetchall():
             cursor.execute(f"DROP TRIGGER {name}")
+
+
+def age_proof(client: Client, seconds: float) -> Client:
+    """Let it be so long ago that whoever is signed in has shown that it is them."""
+    session = client.session
+    session["proven_at"] = time.time() - seconds
+    session.save()
+    return client

@@ -1,7 +1,6 @@
 """Every address, as nobody, as an outsider and in every role: who may, who may not, and that it changes nothing."""
 
 import re
-import time
 import uuid
 from dataclasses import replace
 from datetime import timedelta
@@ -29,7 +28,7 @@ from tests.factories import (
     make_user,
     make_webhook,
 )
-from tests.pages import HTMX, key_form, rotate_form, snapshot, soon
+from tests.pages import HTMX, age_proof, key_form, rotate_form, snapshot, soon
 from tests.test_architecture import OURS, patterns
 
 pytestmark = pytest.mark.django_db
@@ -319,14 +318,7 @@ def test_a_member_who_was_removed_finds_nothing_at_once(things, viewer, admin, c
 
 
 # Step-up: what asks for the password again
-
-
-def stale(client):
-    """Let it be too long ago that whoever is signed in has shown that it is them."""
-    session = client.session
-    session["proven_at"] = time.time() - 24 * 3600
-    session.save()
-    return client
+DAY = 24 * 3600
 
 
 def test_what_asks_for_the_password_again_is_what_this_table_says():
@@ -336,7 +328,7 @@ def test_what_asks_for_the_password_again_is_what_this_table_says():
 
 @pytest.mark.parametrize("name", sorted(FORMS))
 def test_a_form_of_somebody_who_showed_it_long_ago_waits_for_the_password_or_needs_none(things, proving, name):
-    client = stale(proving)
+    client = age_proof(proving, DAY)
     before = snapshot()
     for headers in (None, HTMX):
         if name in PROVEN:
@@ -362,7 +354,7 @@ def proving(admin, client_of):
 def test_a_role_too_low_is_refused_and_not_asked(things, cast, name):
     for role, client in cast.items():
         if not role.includes(needed(name)):
-            assert send(stale(client), "POST", things, name).status_code == 403
+            assert send(age_proof(client, DAY), "POST", things, name).status_code == 403
 
 
 def test_the_table_of_roles_in_the_docs_is_that_of_the_pages():

@@ -20,6 +20,7 @@ from apikeys.demo.plans import Plan
 from apikeys.demo.rotations import ROTATIONS
 from apikeys.demo.traffic import Clock, make_traffic, write, write_days
 from apikeys.models import ApiKey, JobRun, KeyActivity, Organization, UsageDay, UsageEvent, UsageHour, UsageWatermark
+from apikeys.models.audit_chain import link_now
 from apikeys.models.counting import recount_organizations
 
 PLANS = {NORTHWIND.slug: northwind.plans, HALDEN.slug: halden.plans}
@@ -70,18 +71,11 @@ def seed(number: int, progress: Progress = iter) -> Seeded:
         total = _requests(rng, now, progress(work))
         alerts = seed_alerts(now)
         JobRun.objects.bulk_create(_runs(now))
-        _link()
+        # PostgreSQL gives them their places when a transaction commits.
+        link_now()
         for history in histories:
             check_chain(history.organization.pk)
         return Seeded(len(work), total, entries, alerts)
-
-
-def _link() -> None:
-    """Let the entries have their place in the chain already; PostgreSQL gives it when a transaction commits."""
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("SET CONSTRAINTS keyadmin_audit_link IMMEDIATE")
-            cursor.execute("SET CONSTRAINTS keyadmin_audit_link DEFERRED")
 
 
 def _analyze() -> None:

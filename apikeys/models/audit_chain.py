@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import orjson
-from django.db import models
+from django.db import connection, models
 
 if TYPE_CHECKING:
     _CharField = models.CharField[str, str]
@@ -71,6 +71,19 @@ def content_of(values: Sequence[Any]) -> dict[str, Any]:
 @lru_cache(maxsize=1000)
 def _address_text(address: str) -> str:
     return str(ipaddress.ip_address(address))
+
+
+def line_of(sequence: int, previous: str, link: str, values: Sequence[Any]) -> dict[str, Any]:
+    """Return an entry with its link as an export has it, from its place, two links and the values of its content."""
+    return {"sequence": sequence, **content_of(values), "previous": previous, "hash": link}
+
+
+def link_now() -> None:
+    """Give the entries of the running transaction their places, which PostgreSQL does by itself when it commits."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SET CONSTRAINTS keyadmin_audit_link IMMEDIATE")
+            cursor.execute("SET CONSTRAINTS keyadmin_audit_link DEFERRED")
 
 
 def time_text(at: datetime) -> str:

@@ -134,7 +134,8 @@ def _bulk(request: MemberRequest, form: forms.Form, verb: Verb, done: str, templ
     chosen, fault = _chosen(request)
     seen = form.cleaned_data.get("seen") if form.is_valid() else None
     left_out = [(alert, told) for alert in chosen if (told := _left_out(alert, seen))]
-    kept = [alert for alert in chosen if alert not in {alert for alert, _ in left_out}]
+    over = {alert for alert, _ in left_out}
+    kept = [alert for alert in chosen if alert not in over]
     if fault or not kept:
         told = " ".join(dict.fromkeys(told for _, told in left_out[:3]))
         messages.warning(request, fault or f"Nothing was changed. {told}")

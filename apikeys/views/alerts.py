@@ -140,7 +140,7 @@ def alert_export(request: MemberRequest, kind: str) -> HttpResponse | StreamingH
     listing = AlertFilter(request.GET, queryset=organization.alerts.for_pages(), request=request)
     if not listing.is_valid():
         return redirect(reverse("alert_list", args=[organization.slug], query=request.GET))
-    told = [f"Status: {TABS[listing.tab]}", *(f"{one.label}: {one.value}" for one in listing.chips("", request.GET))]
+    told = [f"Status: {TABS[listing.tab]}", *listing.told()]
     AuditEntry.objects.record(
         AuditAction.ALERT_EXPORT,
         by=actor(request),

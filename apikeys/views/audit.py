@@ -87,7 +87,7 @@ def audit_export(request: MemberRequest, kind: str) -> HttpResponse | StreamingH
     listing = AuditFilter(request.GET, queryset=entries, request=request)
     if not listing.is_valid():
         return redirect(f"{reverse('audit_list', args=[organization.slug])}?{request.GET.urlencode()}")
-    told = ", ".join(f"{chip.label}: {chip.value}" for chip in listing.chips("", request.GET)) or "all entries"
+    told = ", ".join(listing.told()) or "all entries"
     AuditEntry.objects.record(
         AuditAction.AUDIT_EXPORT,
         by=actor(request),

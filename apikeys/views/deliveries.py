@@ -74,7 +74,7 @@ def delivery_export(request: MemberRequest, kind: str) -> HttpResponse | Streami
     listing = _listing(request)
     if not listing.is_valid():
         return redirect(f"{reverse('delivery_list', args=[organization.slug])}?{request.GET.urlencode()}")
-    told = ", ".join(f"{chip.label}: {chip.value}" for chip in listing.chips("", request.GET)) or "all deliveries"
+    told = ", ".join(listing.told()) or "all deliveries"
     AuditEntry.objects.record(
         AuditAction.ALERT_EXPORT, by=actor(request), organization=organization, target=kind.upper(), reason=told[:500]
     )

@@ -204,7 +204,7 @@ def key_export(request: MemberRequest, kind: str) -> HttpResponse | StreamingHtt
     listing = KeyFilter(request.GET, queryset=organization.keys.for_pages(), request=request)
     if not listing.is_valid():
         return redirect(f"{reverse('key_list', args=[organization.slug])}?{request.GET.urlencode()}")
-    told = ", ".join(f"{chip.label}: {chip.value}" for chip in listing.chips("", request.GET)) or "all keys"
+    told = ", ".join(listing.told()) or "all keys"
     AuditEntry.objects.record(
         AuditAction.KEY_EXPORT, by=actor(request), organization=organization, target=kind.upper(), reason=told[:500]
     )

@@ -12,10 +12,10 @@ from django.utils import timezone
 from apikeys import checkpoints
 from apikeys.audit_signing import CheckpointError, check, public_keys, statement_of
 from apikeys.models import AuditAction, AuditChain, AuditCheck, AuditCheckpoint, AuditEntry, AuditLink, JobRun
-from apikeys.models.audit_chain import COLUMNS, content_of, hash_of, link_of
+from apikeys.models.audit_chain import COLUMNS, content_of, hash_of, link_now, link_of
 from tests.commands.running import run
 from tests.factories import make_actor, make_key
-from tests.pages import linked, url, without_guards
+from tests.pages import url, without_guards
 
 pytestmark = pytest.mark.django_db
 DAY = timedelta(days=1)
@@ -29,18 +29,18 @@ def logged(organization):
     )
     for number in range(3):
         make_key(organization, f"key {number}")
-    linked()
+    link_now()
     return organization
 
 
 def grow(organization):
     make_key(organization)
-    linked()
+    link_now()
 
 
 def make(organization, *, later=timedelta()):
     """Make a checkpoint as the command does, some days later."""
-    linked()
+    link_now()
     return checkpoints.make_checkpoint(AuditChain.objects.get(number=organization.pk), timezone.now() + later)
 
 
@@ -84,7 +84,7 @@ def test_a_mail_that_is_refused_is_sent_by_the_next_run(logged):
 
 def test_nobody_is_mailed_where_nobody_wants_it(organization):
     make_key(organization)
-    linked()
+    link_now()
     assert run("checkpoint_audit_log").out == "Checkpoints: 1 made, 0 mailed, 0 not mailed.\n"
     assert not mail.outbox
 
@@ -163,7 +163,7 @@ def test_a_log_that_was_rewritten_to_its_end_is_told_by_its_checkpoints(logged):
 
 
 def test_a_mailed_checkpoint_shows_what_the_database_no_longer_does(logged, admin, client_of, tmp_path):
-    linked()
+    link_now()
     run("checkpoint_audit_log")
     path = tmp_path / "kept.json"
     path.write_text(mail.outbox[0].attachments[0][1])
@@ -181,7 +181,7 @@ def test_a_mailed_checkpoint_shows_what_the_database_no_longer_does(logged, admi
 
 
 def test_an_export_up_to_the_checkpoint_is_as_written(logged, admin, client_of, tmp_path):
-    linked()
+    link_now()
     run("checkpoint_audit_log")
     kept, export = tmp_path / "kept.json", tmp_path / "export.jsonl"
     kept.write_text(mail.outbox[0].attachments[0][1])

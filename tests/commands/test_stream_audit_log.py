@@ -16,9 +16,9 @@ import pytest
 from apikeys import audit_stream
 from apikeys.audit_proof import follow, linked_in
 from apikeys.models import AuditAction, AuditChain, AuditEntry, AuditStreamPosition
+from apikeys.models.audit_chain import link_now
 from tests.commands.running import ROOT, database_url, run, run_process
 from tests.factories import make_actor, make_key
-from tests.pages import linked
 from tests.ports import free_port
 
 HEAD = re.compile(r"<110>1 \d{4}-\d\d-\d\dT[\d:.]+Z \S+ keyadmin \d+ audit - (?P<entry>\{.*\})", re.DOTALL)
@@ -100,7 +100,7 @@ def is_whole(entries, tmp_path):
 @pytest.mark.django_db
 def test_a_syslog_server_is_told_once_and_can_prove_it(organization, tmp_path):
     make_key(organization, "Zahlung 💶 <script>")
-    linked()
+    link_now()
     with server() as syslog:
         ran = run("stream_audit_log", f"tcp://127.0.0.1:{syslog.port}", "--once")
         assert ran.status == 0
@@ -111,7 +111,7 @@ def test_a_syslog_server_is_told_once_and_can_prove_it(organization, tmp_path):
             == "0 entries were handed on."
         )
         make_key(organization)
-        linked()
+        link_now()
         run("stream_audit_log", f"tcp://127.0.0.1:{syslog.port}", "--once")
         wait_for(lambda: len(syslog.messages) == AuditEntry.objects.count())
         # Another receiver begins at the beginning.
@@ -124,7 +124,7 @@ def test_many_entries_go_in_parts(organization, monkeypatch):
     monkeypatch.setattr(audit_stream, "_BATCH", 3)
     for number in range(10):
         record(organization, str(number))
-    linked()
+    link_now()
     with server() as syslog:
         run("stream_audit_log", f"tcp://127.0.0.1:{syslog.port}", "--once")
         end = AuditChain.objects.get(number=organization.pk).sequence
@@ -135,7 +135,7 @@ def test_many_entries_go_in_parts(organization, monkeypatch):
 @pytest.mark.django_db
 def test_what_was_not_taken_is_sent_again(organization):
     record(organization, "one")
-    linked()
+    link_now()
     port = free_port()
     ran = run("stream_audit_log", f"tcp://127.0.0.1:{port}", "--once")
     assert (ran.status, "refused" in ran.err) == (1, True)
@@ -189,7 +189,7 @@ def test_a_pipe_gets_json_lines(committed, tmp_path):
 @pytest.mark.django_db
 def test_by_udp_each_is_a_datagram(organization):
     record(organization, "by datagram")
-    linked()
+    link_now()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))
         taken.settimeout(5)
@@ -201,7 +201,7 @@ def test_by_udp_each_is_a_datagram(organization):
 @pytest.mark.django_db
 def test_a_server_that_nobody_vouches_for_is_told_nothing(organization, tmp_path):
     record(organization, "secret")
-    linked()
+    link_now()
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "1"]
     command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]

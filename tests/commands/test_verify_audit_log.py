@@ -11,10 +11,11 @@ from django.db import connection
 from django.test import Client
 
 from apikeys.models import Actor, AuditAction, AuditCheck, AuditEntry, JobRun, Via
+from apikeys.models.audit_chain import link_now
 from tests.commands.running import ROOT, run, run_process
 from tests.database import server_key
 from tests.factories import make_key, make_organization
-from tests.pages import linked, url
+from tests.pages import url
 
 DOCS = ROOT / "docs/audit-log.md"
 
@@ -36,7 +37,7 @@ def export(organization, admin, client_of, tmp_path):
     """Return the path of an export of an organization with some entries."""
     for number in range(5):
         make_key(organization, f"key {number} 💶")
-    linked()
+    link_now()
     return lambda **query: _export(client_of(admin), organization, tmp_path, **query)
 
 
@@ -54,7 +55,7 @@ def test_all_chains_are_checked_and_what_was_found_is_kept(organization):
     other = make_organization("other", admin=organization.members.get().user)
     by = Actor("x@example.org", Via.DASHBOARD)
     AuditEntry.objects.record(AuditAction.SIGN_IN_FAILED, by=by, organization=None, target="x@example.org")
-    linked()
+    link_now()
     ran = run("verify_audit_log")
     entries = AuditEntry.objects.count()
     assert (ran.status, ran.out) == (0, f"{entries:,} entries are as written.\n")
@@ -68,7 +69,7 @@ def test_all_chains_are_checked_and_what_was_found_is_kept(organization):
 @pytest.mark.django_db
 def test_the_first_fault_is_told_kept_and_shown(organization, admin, client_of):
     make_key(organization)
-    linked()
+    link_now()
     run("verify_audit_log")
     client = client_of(admin)
     assert "History verified" in client.get(url("audit_list", organization)).text
@@ -91,7 +92,7 @@ def test_the_first_fault_is_told_kept_and_shown(organization, admin, client_of):
 def test_one_organization_alone_is_no_run_of_the_job(organization):
     other = make_organization("other", admin=organization.members.get().user)
     make_key(other)
-    linked()
+    link_now()
     forge(AuditEntry.objects.filter(organization=other).first())
     assert run("verify_audit_log", "--organization", "acme").status == 0
     assert not JobRun.objects.filter(job="verify_audit_log").exists()

@@ -9,9 +9,8 @@ from django.db import DatabaseError, connection, transaction
 from apikeys.audit_proof import verify_chain
 from apikeys.models import Actor, AuditAction, AuditChain, AuditEntry, AuditLink, Via
 from apikeys.models.audit import difference
-from apikeys.models.audit_chain import COLUMNS, GENESIS, NOBODY, content_of, hash_of, link_of
+from apikeys.models.audit_chain import COLUMNS, GENESIS, NOBODY, content_of, hash_of, link_now, link_of
 from tests.factories import make_key, make_organization, make_user
-from tests.pages import linked
 from tests.threads import run_together
 
 BY = Actor("mara@example.org", Via.DASHBOARD, None, "2001:DB8::1", "Firefox")
@@ -54,7 +53,7 @@ def test_no_change_holds_a_fraction():
 def test_an_entry_is_hashed_and_linked_however_it_is_saved(organization):
     first = record(organization, "one")
     AuditEntry.objects.bulk_create([AuditEntry(organization=organization, at=first.at, actor_label="x", via="command")])
-    linked()
+    link_now()
     links = list(AuditLink.objects.filter(chain=organization.pk).order_by("sequence").select_related("entry"))
     assert [link.sequence for link in links] == list(range(1, len(links) + 1))
     previous = GENESIS
@@ -71,7 +70,7 @@ def test_an_entry_is_hashed_and_linked_however_it_is_saved(organization):
 def test_what_belongs_to_no_organization_has_a_chain_too(organization):
     before = verify_chain(NOBODY).entries
     record(None, "nobody@example.org", AuditAction.SIGN_IN_FAILED)
-    linked()
+    link_now()
     verdict = verify_chain(NOBODY)
     assert (verdict.entries, verdict.fault) == (before + 1, None)
 
@@ -90,7 +89,7 @@ def test_what_belongs_to_no_organization_has_a_chain_too(organization):
     ],
 )
 def test_the_database_refuses_to_change_it(organization, statement):
-    linked()
+    link_now()
     with pytest.raises(DatabaseError, match="keyadmin:"), transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(statement)
 

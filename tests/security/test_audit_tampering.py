@@ -8,9 +8,9 @@ from django.db import connection, transaction
 from apikeys.audit_proof import Wrong, verify_chain
 from apikeys.models import Actor, AuditAction, AuditEntry, AuditLink, Organization, Via
 from apikeys.models.audit import Target
-from apikeys.models.audit_chain import COLUMNS, content_of, hash_of, link_of
+from apikeys.models.audit_chain import COLUMNS, content_of, hash_of, link_now, link_of
 from tests.factories import make_organization
-from tests.pages import linked, without_guards
+from tests.pages import without_guards
 
 pytestmark = pytest.mark.django_db
 
@@ -41,7 +41,7 @@ def chain(organization):
     for whose in (other, organization):
         targets = [Target(f"key {number}", None, {"name": ["a", f"b{number}"]}) for number in range(ENTRIES)]
         AuditEntry.objects.record_all(AuditAction.KEY_EDIT, targets, by=by, organization=whose, reason="why")
-    linked()
+    link_now()
     without_guards()
     return organization
 

@@ -13,7 +13,7 @@ from django.views.debug import SafeExceptionReporterFilter
 
 from apikeys.models import ApiKey, AuditAction, AuditEntry, Role
 from tests.factories import PASSWORD, make_key, make_member, make_user
-from tests.pages import HTMX, is_partial, is_whole_page, key_form, snapshot, url
+from tests.pages import HTMX, age_proof, is_partial, is_whole_page, key_form, snapshot, url
 
 pytestmark = pytest.mark.django_db
 STALE = 15 * 60 + 1
@@ -32,14 +32,7 @@ def person(organization):
 
 @pytest.fixture
 def client(person, client_of):
-    return aged(client_of(person), STALE)
-
-
-def aged(client, seconds):
-    session = client.session
-    session["proven_at"] = time.time() - seconds
-    session.save()
-    return client
+    return age_proof(client_of(person), STALE)
 
 
 def recorded(action):
@@ -50,7 +43,7 @@ def recorded(action):
     ("seconds", "asked"), [(0, False), (15 * 60 - 30, False), (STALE, True), (-30, False), (-3600, True)]
 )
 def test_it_is_asked_when_the_proof_is_too_long_ago_or_of_the_future(organization, client, seconds, asked):
-    aged(client, seconds)
+    age_proof(client, seconds)
     response = client.post(url("key_create", organization), key_form())
     assert (response.status_code == 422) is asked
     assert ("Confirm that it is you" in response.text) is asked
@@ -141,7 +134,7 @@ def test_a_wrong_password_changes_nothing_and_is_recorded(organization, client, 
 def test_guessing_ends_soon_in_every_session(organization, person, client, client_of):
     key = make_key(organization).key
     for number in range(10):
-        guesser = client if number % 2 else aged(client_of(person), STALE)
+        guesser = client if number % 2 else age_proof(client_of(person), STALE)
         form = {"reason": "leaked", "proof_password": f"guess {number}"}
         assert guesser.post(url("key_revoke", organization, key.public_id), form).status_code == 422
     form = {"reason": "leaked", "proof_password": PASSWORD}
@@ -169,7 +162,7 @@ def test_a_proof_gives_the_session_a_new_key(organization, client):
 
 
 def test_a_field_of_that_name_is_no_proof_where_none_is_needed(organization, client):
-    aged(client, 0)
+    age_proof(client, 0)
     form = {"reason": "leaked", "proof_password": "wrong"}
     assert client.post(url("key_revoke", organization, make_key(organization).key.public_id), form).status_code == 302
 
@@ -208,7 +201,7 @@ def test_it_leads_nowhere_else(organization, client, after):
 
 
 def test_a_proof_holds_for_the_time_after_it_was_given(organization, client):
-    aged(client, timedelta(days=1).total_seconds())
+    age_proof(client, timedelta(days=1).total_seconds())
     client.post(url("prove", organization), {"proof_password": PASSWORD})
     assert time.time() - client.session["proven_at"] < 60
 
