@@ -11,7 +11,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from apikeys import alert_code
-from apikeys.filters import ListFilter, QuickChoiceFilter, found_keys, ours, owned_keys, owner_choices
+from apikeys.filters import ListFilter, QuickChoiceFilter, found_keys, later_owner_choices, ours, owned_keys
 from apikeys.models import Alert, AlertKind, AlertRule, AlertStatus, Environment, Organization
 from apikeys.models.alert import AlertQuerySet
 from apikeys.models.alert_kind import alert_kinds
@@ -49,8 +49,7 @@ class AlertFilter(ListFilter):
         super().__init__(*args, **kwargs)
         self.now = timezone.now()
         self.urgent = AlertRule.objects.urgent_kinds(self.organization)
-        asked = str(self.data.get("owner", ""))
-        self.filters["owner"].extra["choices"] = owner_choices(self.organization, asked)
+        self.filters["owner"].extra["choices"] = later_owner_choices(self.organization, self.data)
 
     def search(self, alerts: AlertQuerySet, _name: str, value: str) -> AlertQuerySet:
         """Find an alert by its code, or those of keys with a text in name, purpose, owner or fingerprint."""

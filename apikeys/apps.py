@@ -11,4 +11,4 @@ class ApiKeysConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the checks of our own settings, and who hears of revocations and sign-ins."""
-        from apikeys import checks, sessions, step_up, tombstones  # noqa: F401, PLC0415 - models must be loaded first
+        from apikeys import checks, second_factor, sessions, step_up, tombstones  # noqa: F401, PLC0415 - models must be loaded first

@@ -200,8 +200,15 @@ GROUPS: Final = (
 
 def groups_of(organization: Organization) -> list[Group]:
     """Return what to look for among an organization's keys, the riskiest first."""
-    groups = [*GROUPS, *_too_old(organization)]
+    groups = [_with_days(group, organization) for group in GROUPS] + [*_too_old(organization)]
     return sorted(groups, key=lambda group: list(Risk).index(group.risk))
+
+
+def _with_days(group: Group, organization: Organization) -> Group:
+    """Return the group of unused keys by the days that the organization counts, and any other as it is."""
+    if group.name != "unused":
+        return group
+    return group._replace(select=lambda keys, now: keys.unused(now, organization=organization))
 
 
 def _too_old(organization: Organization) -> Iterator[Group]:

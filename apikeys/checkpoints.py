@@ -1,4 +1,4 @@
-"""The daily checkpoints of audit logs: made where a log has grown and is as it was written, and mailed."""
+"""The daily checkpoints of audit logs: made where a log has grown and is as it was written, mailed, and posted."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from smtplib import SMTPException
 
 from django.core import mail
+from django.db import transaction
 from django.template.loader import render_to_string
 
 from apikeys.audit_proof import Verdict, check_chain
 from apikeys.audit_signing import sign, statement_of
-from apikeys.models import AuditChain, AuditCheckpoint, Organization
+from apikeys.models import AuditChain, AuditCheckpoint, Delivery, Organization
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +29,17 @@ def make_checkpoint(chain: AuditChain, now: datetime) -> Verdict | None:
     verdict = check_chain(chain.number)
     if not verdict.fault:
         checked = AuditChain(number=chain.number, sequence=verdict.entries, hash=verdict.hash)
-        # Another run may have made it meanwhile.
-        AuditCheckpoint.objects.bulk_create([sign(checked, now)], ignore_conflicts=True)
+        _keep(sign(checked, now))
     return verdict
+
+
+def _keep(made: AuditCheckpoint) -> None:
+    """Store a checkpoint, and have the webhooks that want it told; another run may have done so meanwhile."""
+    with transaction.atomic():
+        told = {"hash": made.hash, "at": made.at, "key": made.key, "signature": made.signature}
+        kept, is_new = AuditCheckpoint.objects.get_or_create(number=made.number, sequence=made.sequence, defaults=told)
+        if is_new:
+            Delivery.objects.enqueue_checkpoint(kept)
 
 
 def send_checkpoints(now: datetime) -> tuple[int, int]:

@@ -1,9 +1,13 @@
 """Checks of our own settings: `manage.py check` and every start of a command report them."""
 
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004 - Django's name
+
+from apikeys import places
+from apikeys.breached_passwords import PasswordListError, check_list
 
 MIN_SECRET_BYTES = 32
 MIN_DIFFERENT_BYTES = 12
@@ -60,3 +64,28 @@ def check_addresses(**_: Any) -> list[CheckMessage]:
     if "*" in settings.ALLOWED_HOSTS:
         found.append(Error("ALLOWED_HOSTS must name the hosts, not '*'.", id="apikeys.E006"))
     return found
+
+
+@register()
+def check_places(**_: Any) -> list[CheckMessage]:
+    """Without its database keyadmin shows addresses alone: no error, which would stop the jobs that end keys."""
+    fault = places.database_fault()
+    if not fault:
+        return []
+    hint = "Name a MaxMind database (.mmdb) of cities or countries that keyadmin's user may read, or leave it unset."
+    text = f"GEOIP_DATABASE: {settings.GEOIP_DATABASE} cannot be used: {fault}."
+    return [Warning(text, hint=hint, id="apikeys.W007")]
+
+
+@register()
+def check_breached_passwords(**_: Any) -> list[CheckMessage]:
+    """A list that cannot be used refuses nobody; it must not stop the jobs either, which an error would."""
+    if not settings.BREACHED_PASSWORDS:
+        return []
+    try:
+        check_list(Path(settings.BREACHED_PASSWORDS))
+    except PasswordListError as error:
+        hint = "docs/install.md says how to get the list. Until then breached passwords are accepted."
+        text = f"BREACHED_PASSWORDS: {settings.BREACHED_PASSWORDS} {error}."
+        return [Warning(text, hint=hint, id="apikeys.W008")]
+    return []

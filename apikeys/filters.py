@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import functools
+import operator
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any, Final
 
 import django_filters
 from django import forms
-from django.conf import settings
 from django.db.models import F, Q, QuerySet
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce, Lower
@@ -19,12 +19,23 @@ from django.http import QueryDict
 from django.utils import timezone
 
 from apikeys.key_secret import PUBLIC_ID_LENGTH
-from apikeys.models import ApiKey, AuditAction, AuditEntry, Environment, Organization, Scope, Silence, Status
+from apikeys.models import (
+    ApiKey,
+    AuditAction,
+    AuditEntry,
+    Environment,
+    Organization,
+    Policy,
+    PolicyRule,
+    Scope,
+    Silence,
+    Status,
+)
 from apikeys.models.extremes import OrLatest, floor_minute
 from apikeys.models.key_age import ROTATE_SOON
-from apikeys.models.key_queries import ApiKeyQuerySet
-from apikeys.models.silence import UNUSED, never_used, not_exempt_condition, used, used_before, used_since
-from apikeys.paging import COUNT_LIMIT, Column, Ordered, changed_url, count_text
+from apikeys.models.key_queries import ApiKeyQuerySet, violations
+from apikeys.models.silence import never_used, not_exempt_condition, used, used_before, used_since
+from apikeys.paging import Column, Ordered, changed_url
 from apikeys.proxies import parse_address
 from apikeys.ranges import RangeError, check_order
 from apikeys.widgets import DAY_OPTIONS, QuickSelect
@@ -77,6 +88,8 @@ ROTATION_CHOICES: Final = [
     ("soon", f"due within {ROTATE_SOON.days} days"),
     ("30", "due within 30 days"),
 ]
+VIOLATING: Final = "violating"
+POLICY_CHOICES: Final = [(VIOLATING, "violates a rule"), *PolicyRule.choices]
 SORT_LABELS: Final = {
     "name": "Name and purpose",
     "created": "Created",
@@ -147,7 +160,7 @@ def _words(field: forms.Field, value: Any) -> str:
     return str(value)
 
 
-QuickChoiceFilter: Final = partial(django_filters.ChoiceFilter, widget=QuickSelect)
+QuickChoiceFilter: Final = functools.partial(django_filters.ChoiceFilter, widget=QuickSelect)
 
 
 class KeyFilter(ListFilter):
@@ -174,6 +187,7 @@ class KeyFilter(ListFilter):
     silence = QuickChoiceFilter(label="Silence", choices=SILENCE_CHOICES, method="by_silence")
     generation = QuickChoiceFilter(label="Generation", choices=[("newest", "the newest only")], method="by_generation")
     rotate = QuickChoiceFilter(label="Rotation", choices=ROTATION_CHOICES, method="by_rotation")
+    policy = QuickChoiceFilter(label="Policy", choices=POLICY_CHOICES, method="by_policy")
     refused = QuickChoiceFilter(label="Last refused", choices=RECENT_CHOICES, method="by_last_refusal")
     tried = QuickChoiceFilter(label="Tried since its end", choices=RECENT_CHOICES, method="by_try")
     sort = django_filters.ChoiceFilter(
@@ -190,17 +204,22 @@ class KeyFilter(ListFilter):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.now = timezone.now()
-        self.filters["owner"].extra["choices"] = owner_choices(self.organization, str(self.data.get("owner", "")))
+        self.filters["owner"].extra["choices"] = later_owner_choices(self.organization, self.data)
         if self.organization.max_key_age is None and "rotate" not in self.data:
             del self.filters["rotate"]
 
-    def search(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
+    def search(self, keys: ApiKeyQuerySet, _name: str, _value: str) -> ApiKeyQuerySet:
         """Find a text in name, purpose, owner or public id; a fingerprint by its two visible ends."""
-        return found_keys(keys, self.organization, value)
+        return keys.filter(self.searched)
+
+    @functools.cached_property
+    def searched(self) -> Q:
+        """The condition of the keys that are searched for, whose owners are looked up once."""
+        return search_condition(self.organization, self.form.cleaned_data["q"])
 
     def by_status(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
         """Keep the keys of a tab."""
-        return in_tab(keys, value, self.now)
+        return in_tab(keys, value, self.now, self.organization)
 
     def by_environment(self, keys: ApiKeyQuerySet, _name: str, value: list[Environment]) -> ApiKeyQuerySet:
         """Keep the keys of any of some environments."""
@@ -226,7 +245,8 @@ class KeyFilter(ListFilter):
             return keys.filter(never_used())
         border = self.now - timedelta(days=int(value.rstrip("+")))
         if value.endswith("+"):
-            return keys.filter(used_before(border), used())
+            # A key is made before it is used: said, the newest are not looked at. A day, for clocks that differ.
+            return keys.filter(used_before(border), used(), created_at__lt=border + timedelta(days=1))
         # Nothing uses an expired key: said, it finds the few that expired meanwhile by the index of ends.
         return keys.filter(used_since(border), GreaterThan(OrLatest("expires_at"), floor_minute(border)))
 
@@ -238,7 +258,8 @@ class KeyFilter(ListFilter):
         """Keep the keys whose silence means what was asked."""
         if value == EXEMPT:
             return keys.exempted(self.now)
-        return keys.with_silence(Silence(value), now=self.now).filter(not_exempt_condition(self.now))
+        silent = keys.with_silence(Silence(value), now=self.now, organization=self.organization)
+        return silent.filter(not_exempt_condition(self.now))
 
     def by_generation(self, keys: ApiKeyQuerySet, _name: str, _value: str) -> ApiKeyQuerySet:
         """Leave out the keys whose place another one has taken, or is taking."""
@@ -250,6 +271,19 @@ class KeyFilter(ListFilter):
             return keys.to_rotate(self.now, organization=self.organization)
         within = ROTATE_SOON if value == "soon" else timedelta(days=int(value))
         return keys.to_rotate_soon(self.now, within, organization=self.organization)
+
+    def by_policy(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
+        """Keep the usable keys that violate the policy, or one of its rules, and are not exempt."""
+        wanted = [self.violations[rule] for rule in self.violations if value in {VIOLATING, rule}]
+        if not wanted:
+            return keys.none()
+        return keys.usable(self.now).filter(functools.reduce(operator.or_, wanted))
+
+    @functools.cached_property
+    def violations(self) -> dict[PolicyRule, Q]:
+        """The condition of the keys that violate each rule of the organization's policy, read once."""
+        terms = Policy.objects.of(self.organization).full_terms()
+        return violations(terms, self.organization, self.now)
 
     def by_last_refusal(self, keys: ApiKeyQuerySet, _name: str, value: str) -> ApiKeyQuerySet:
         """Keep the keys of which a request was refused, of any reason, when asked."""
@@ -281,10 +315,10 @@ class KeyFilter(ListFilter):
         """Return tabs that need no look: with these filters they hold no key."""
         self.form.is_valid()
         asked = self.form.cleaned_data.get
-        usable_only = asked("silence") or asked("rotate") or asked("owner") == CLOSED_ACCOUNTS
+        usable_only = asked("silence") or asked("rotate") or asked("policy") or asked("owner") == CLOSED_ACCOUNTS
         dead_only = asked("tried") or asked("expires") == "past"
         days = asked("last_used") or ""
-        in_use = days.isdecimal() and int(days) <= settings.UNUSED_AFTER_DAYS
+        in_use = days.isdecimal() and int(days) <= self.organization.unused_after
         empty: set[str] = {"unused"} if in_use else set()
         if asked("expires") == "never":
             empty |= {"expiring", "expired"}
@@ -345,28 +379,45 @@ def _by_last_use(rows: ApiKeyQuerySet, descending: bool) -> list[Ordered[ApiKey]
     return [known, never] if descending else [never, known]
 
 
+def later_owner_choices(organization: Organization, data: Mapping[str, Any]) -> Callable[[], list[tuple[str, str]]]:
+    """Return owner_choices() as a function that looks once, when it is first asked.
+
+    A form copies its choices, all of them, but not what a function returns.
+    """
+    return functools.cache(functools.partial(owner_choices, organization, str(data.get("owner", ""))))
+
+
 def owner_choices(organization: Organization, asked: str) -> list[tuple[str, str]]:
     """Return the owners to choose from, members and contacts by address, the one that is asked for among them."""
-    members = organization.members.select_related("user")
+    # Hundreds of people: their rows take as long to read as all else of the form.
+    members = organization.members.values_list("user__email", "user__name")
     contacts = list(ApiKey.objects.contacts_of(organization, CONTACTS_SHOWN))
     # A page may lead to a contact that the choices have no room for.
     if len(contacts) == CONTACTS_SHOWN and asked not in contacts:
         contacts += organization.keys.filter(owner_contact=asked).values_list("owner_contact", flat=True)[:1]
     return [
-        *((member.user.email, member.user.label) for member in members),
+        *((email, name or email) for email, name in members),
         *((contact, contact) for contact in contacts),
         (CLOSED_ACCOUNTS, "a closed account"),
     ]
 
 
 def found_keys(keys: ApiKeyQuerySet, organization: Organization, text: str) -> ApiKeyQuerySet:
-    """Return the keys with a text in name, purpose, owner or public id; a fingerprint is found by its visible ends."""
+    """Return an organization's keys with a text in name, purpose, owner or public id; see search_condition()."""
+    return keys.filter(search_condition(organization, text))
+
+
+def search_condition(organization: Organization, text: str) -> Q:
+    """Return the condition of an organization's keys with a text in name, purpose, owner or public id.
+
+    A fingerprint is found by its visible ends, and a whole public id finds its key alone.
+    """
     start, ellipsis, end = text.rpartition("_")[2].partition("…")
     if ellipsis and start and end:
-        return keys.filter(public_id__startswith=start, public_id__endswith=end)
+        return Q(public_id__startswith=start, public_id__endswith=end)
     public_id = text.rpartition("_")[2] or text
-    if len(public_id) == PUBLIC_ID_LENGTH and (exact := keys.filter(public_id=public_id)).exists():
-        return exact
+    if len(public_id) == PUBLIC_ID_LENGTH and organization.keys.filter(public_id=public_id).exists():
+        return Q(public_id=public_id)
     found = (
         Q(name__icontains=text)
         | Q(purpose__icontains=text)
@@ -376,7 +427,7 @@ def found_keys(keys: ApiKeyQuerySet, organization: Organization, text: str) -> A
     # Members are few, and a condition on the key's own columns is one that an index can answer.
     people = Q(user__name__icontains=text) | Q(user__email__icontains=text)
     owners = list(organization.members.filter(people).values_list("pk", flat=True))
-    return keys.filter(found | Q(owner__in=owners) if owners else found)
+    return found | Q(owner__in=owners) if owners else found
 
 
 def owned_keys(keys: ApiKeyQuerySet, organization: Organization, email: str, now: datetime) -> ApiKeyQuerySet:
@@ -388,43 +439,13 @@ def owned_keys(keys: ApiKeyQuerySet, organization: Organization, email: str, now
     return keys.filter(Q(owner=member) | Q(owner_contact=email)) if member else keys.filter(owner_contact=email)
 
 
-def in_tab(keys: ApiKeyQuerySet, tab: str, now: datetime) -> ApiKeyQuerySet:
-    """Return the keys that one of TABS shows."""
+def in_tab(keys: ApiKeyQuerySet, tab: str, now: datetime, organization: Organization | None = None) -> ApiKeyQuerySet:
+    """Return the keys that one of TABS shows. ``organization`` is that of all the keys, where they are of one."""
     if tab == "expiring":
         return keys.expiring(now)
     if tab == "unused":
-        return keys.unused(now)
+        return keys.unused(now, organization=organization)
     return keys.with_status(Status(tab), now) if tab else keys
-
-
-@dataclass(frozen=True, slots=True)
-class SilenceLink:
-    """Leads to the keys whose silence means the same, with their number."""
-
-    label: str
-    count: str
-    url: str
-    current: bool
-    is_unused: bool
-
-
-def silence_links(listing: KeyFilter, path: str, query: QueryDict) -> list[SilenceLink]:
-    """Return a link for each of SILENCE_CHOICES, counted under the filters besides status and silence."""
-    keys = listing.without("status", "silence")
-    counts = keys.count_silences(listing.now, COUNT_LIMIT + 1)
-    more = sum(counts.values()) > COUNT_LIMIT
-    texts = {kind.value: f"{count:,}{'+' if more else ''}" for kind, count in counts.items()}
-    texts[EXEMPT] = count_text(keys.exempted(listing.now))
-    return [
-        SilenceLink(
-            label.capitalize(),
-            texts[value],
-            changed_url(path, query, silence=value, status="unused" if value in UNUSED else None),
-            query.get("silence") == value,
-            value in UNUSED,
-        )
-        for value, label in SILENCE_CHOICES
-    ]
 
 
 def of_age(keys: ApiKeyQuerySet, age: str, now: datetime) -> ApiKeyQuerySet:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Case, CharField, Count, F, Func, IntegerField, Value, When
+from django.db.models import Case, CharField, Count, F, Func, IntegerField, Q, Value, When
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce
 from django.db.models.lookups import LessThanOrEqual
@@ -20,7 +21,15 @@ from django.db.models.sql.compiler import SQLCompiler
 from apikeys.models import Silence
 from apikeys.models.key_age import ROTATE_SOON, days_to_rotation, made_for, rotation_date
 from apikeys.models.key_queries import ApiKeyQuerySet
-from apikeys.models.silence import UNUSED, exempt_condition, silence_conditions, silence_limit, silent_days, unused_kind
+from apikeys.models.silence import (
+    UNUSED,
+    exempt_condition,
+    for_each,
+    silence_conditions,
+    silence_limit,
+    silent_days,
+    unused_kind,
+)
 
 THRESHOLDS = (60, 30, 7, 1)
 _CHUNK = 5000
@@ -103,8 +112,11 @@ class LeftOut(NamedTuple):
     exempt: int
 
 
-def unused(keys: ApiKeyQuerySet, now: datetime, days: int, *, with_exempt: bool = False) -> Iterator[Finding]:
-    """Yield the keys that nobody uses, by organization, the longest silence first."""
+def unused(keys: ApiKeyQuerySet, now: datetime, days: int | None, *, with_exempt: bool = False) -> Iterator[Finding]:
+    """Yield the keys that nobody uses, by organization, the longest silence first.
+
+    ``days`` None is those of each organization.
+    """
     found = keys.with_silence(*UNUSED, now=now, days=days) if with_exempt else keys.unused(now, days)
     columns = (
         silence_limit(days),
@@ -117,16 +129,20 @@ def unused(keys: ApiKeyQuerySet, now: datetime, days: int, *, with_exempt: bool 
         yield Finding(Flag.UNUSED, limit, Quiet(kind, silent, gap, exempt), None, *row)
 
 
-def left_out(keys: ApiKeyQuerySet, now: datetime, days: int) -> LeftOut:
+def left_out(keys: ApiKeyQuerySet, now: datetime, days: int | None) -> LeftOut:
     """Count the silent keys that ``unused`` leaves out."""
-    conditions = silence_conditions(now, days)
-    exempt = exempt_condition(now) & (conditions[Silence.NEVER_USED] | conditions[Silence.DORMANT])
-    counted = (conditions[Silence.SEASONAL], conditions[Silence.NOT_MEASURABLE], exempt)
+    kinds = {kind: for_each(None, days, partial(_silent_so, now, kind)) for kind in Silence}
+    exempt = exempt_condition(now) & (kinds[Silence.NEVER_USED] | kinds[Silence.DORMANT])
+    counted = (kinds[Silence.SEASONAL], kinds[Silence.NOT_MEASURABLE], exempt)
     wanted = keys.usable(now).filter(counted[0] | counted[1] | counted[2])
     counts = wanted.aggregate(
         **{name: Count("pk", filter=condition) for name, condition in zip(LeftOut._fields, counted, strict=True)}
     )
     return LeftOut(**counts)
+
+
+def _silent_so(now: datetime, kind: Silence, days: int) -> Q:
+    return silence_conditions(now, days)[kind]
 
 
 def expiring(keys: ApiKeyQuerySet, now: datetime, thresholds: Sequence[int] = THRESHOLDS) -> Iterator[Finding]:

@@ -21,9 +21,9 @@ from apikeys.models import (
     KeyTerms,
     Member,
     Organization,
+    Policy,
     RateLimit,
     RevocationReason,
-    Role,
     Scope,
 )
 from apikeys.models.evidence import ScopeEvidence, ScopeUse
@@ -31,6 +31,7 @@ from apikeys.models.key import PAUSES, WRITTEN_REASONS
 from apikeys.models.key_terms import MAX_RATE, RATE_PERIODS, parse_networks
 from apikeys.models.organization import KEY_AGE_FAULT, MOST_KEY_AGE
 from apikeys.models.text import validate_line, validate_text
+from apikeys.policy_limits import limit_to
 
 EXPIRY_PRESETS: Final = {"30": "30 days", "90": "90 days", "180": "180 days", "365": "1 year"}
 EXPIRY_CHOICES: Final = [*EXPIRY_PRESETS.items(), ("date", "On a date"), ("never", "Never")]
@@ -151,8 +152,12 @@ class KeyForm(forms.Form):
         self.fields["scopes"].queryset = organization.scopes.all()  # type: ignore[attr-defined]
         members = organization.members.select_related("user").order_by("user__name", "user__email")
         self.fields["owner"].queryset = members  # type: ignore[attr-defined]
+        if owner and owner.limit:
+            # Another one, sent by hand, is for the verb to refuse: it says why.
+            self.fields["environment"].choices = [(one.code, one.name) for one in owner.limit]  # type: ignore[attr-defined]
         if key:
             del self.fields["environment"]
+        limit_to(self, Policy.objects.of(organization).full_terms(), key)
 
     def clean_networks(self) -> list[str]:
         """Return the networks."""
@@ -166,6 +171,11 @@ class KeyForm(forms.Form):
         if data.get("rate_burst") and not data.get("rate_limit") and "rate_limit" not in self.errors:
             self.add_error("rate_limit", "A burst needs a limit.")
         return data
+
+    @property
+    def error_names(self) -> dict[str, str]:
+        """What a verb's faults are about, by the form's own names."""
+        return {"expires_at": "expires_on" if self.cleaned_data.get("expires") == "date" else "expires"}
 
     @property
     def terms(self) -> KeyTerms:
@@ -455,6 +465,11 @@ class OrganizationForm(forms.Form):
         help_text="Once a day, signed: whoever keeps them sees when entries are cut off or rewritten later. Best an "
         "address that nobody who runs this machine can empty. Empty: nobody.",
     )
+    requires_second_factor = forms.BooleanField(
+        required=False,
+        label="Require a second factor of every member",
+        help_text="An authenticator app or a passkey. Who has none sets one up before they see anything else here.",
+    )
 
 
 class PreferencesForm(forms.Form):
@@ -466,20 +481,6 @@ class PreferencesForm(forms.Form):
         widget=forms.TextInput(attrs={"list": "zones", "autocomplete": "off", "spellcheck": "false"}),
         help_text="In which days and hours begin in charts, and times are told. Empty: as the browser says.",
     )
-
-
-class MemberForm(forms.Form):
-    """A person to add."""
-
-    email = forms.EmailField(max_length=254, label="E-mail")
-    name = forms.CharField(max_length=100, required=False, validators=[validate_line])
-    role = forms.ChoiceField(choices=Role.choices, initial=Role.VIEWER)
-
-
-class RoleForm(forms.Form):
-    """A member's role."""
-
-    role = forms.ChoiceField(choices=Role.choices)
 
 
 class MemberRemoveForm(forms.Form):

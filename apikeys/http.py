@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.core.exceptions import BadRequest
+from django.core.files.uploadhandler import FileUploadHandler
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import reverse
 from django_htmx.http import HttpResponseClientRefresh
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
     from django_htmx.middleware import HtmxDetails
 
 type Handler = Callable[[HttpRequest], HttpResponse]
+
+# What no page of ours uses; the clipboard and passkeys stay with ours alone, as browsers have it.
+_PERMISSIONS: Final = ", ".join(
+    f"{feature}=()"
+    for feature in (
+        *("accelerometer", "autoplay", "browsing-topics", "camera", "display-capture", "encrypted-media", "fullscreen"),
+        *("geolocation", "gyroscope", "hid", "idle-detection", "magnetometer", "microphone", "midi", "payment"),
+        *("picture-in-picture", "screen-wake-lock", "serial", "usb", "xr-spatial-tracking"),
+    )
+)
 
 
 class ClientRequest(HttpRequest):
@@ -39,6 +50,40 @@ class MemberRequest(PersonRequest):
     """A request for a page of an organization, by one of its members."""
 
     member: Member
+
+
+class BrowserHeadersMiddleware:
+    """Sets what each answer asks of a browser beside the Content-Security-Policy, files and redirects among them.
+
+    What says nothing of being stored is not stored.
+    """
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Answer the request."""
+        response = self.get_response(request)
+        response.headers.setdefault("Cache-Control", "no-store")
+        response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+        response.headers.setdefault("Permissions-Policy", _PERMISSIONS)
+        return response
+
+
+class NoFiles(FileUploadHandler):
+    """Answers 400 to a file in a form: no page takes one, and its size would have no limit."""
+
+    def new_file(self, *_arguments: Any, **_names: Any) -> None:
+        """Refuse it before anything of it is read."""
+        raise BadRequest("A file was sent, and no page takes one.")
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes | None:
+        """Never called: each file is refused before."""
+        raise NotImplementedError
+
+    def file_complete(self, file_size: int) -> None:
+        """Never called: each file is refused before."""
+        raise NotImplementedError
 
 
 class ClientAddressMiddleware:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from textwrap import indent
 from typing import Any, Final
 
 from django.utils.safestring import SafeString
@@ -17,6 +18,9 @@ from apikeys.key_secret import redact
 # X-Request-ID of the request that this thread answers, as it came: perhaps of a client's making.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL_BUT_LINES: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+_LINE_ENDS: Final = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 # What every record has is no extra; "request" and "sock" are objects that Django adds and the message is about.
 _NO_EXTRA: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "request", "sock", "may_repeat"}
@@ -25,9 +29,9 @@ _NO_EXTRA: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 MAY_REPEAT: Final = {"may_repeat": True}
 
 
-# Whoever has one of these addresses may use it once: the owner's way to a new key, and to a new password.
+# Whoever has one of these addresses may use it once: the way to a new key, into an organization, to a new password.
 _LINK: Final = re.compile(
-    r"(?P<path>(?:/|%2[Ff])(?:handover|accounts(?:/|%2[Ff])password(?:/|%2[Ff])reset(?:/|%2[Ff])key)(?:/|%2[Ff]))"
+    r"(?P<path>(?:/|%2[Ff])(?:handover|invitation|accounts(?:/|%2[Ff])password(?:/|%2[Ff])reset(?:/|%2[Ff])key)(?:/|%2[Ff]))"
     r"[A-Za-z0-9_-]{8,}"
 )
 
@@ -61,11 +65,24 @@ class ThinningFilter(logging.Filter):
 
 
 class RedactingFormatter(logging.Formatter):
-    """Formats a record, its traceback included, and takes the secrets out of it."""
+    """Formats a record, its traceback included, and takes the secrets out of it.
+
+    What came from outside makes no line of its own: in the message control characters are written as escapes, and a
+    traceback is indented.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         return without_secrets(super().format(record))
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """Return the line without its traceback."""
+        record.message = _CONTROL.sub(lambda found: repr(found[0])[1:-1], record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
+        """Return a traceback."""
+        return indent(_CONTROL_BUT_LINES.sub("", super().formatException(ei)), "  ", lambda _line: True)
 
 
 class JSONFormatter(logging.Formatter):
@@ -92,7 +109,8 @@ class JSONFormatter(logging.Formatter):
             fields["stack"] = record.stack_info
         first = ("time", "level", "logger", "event", "request_id")
         ordered = {name: fields[name] for name in (*first, *fields) if name in fields}
-        return json.dumps(_redacted(ordered), ensure_ascii=False)
+        # JSON allows these three in a text, and others take them for the end of a line.
+        return json.dumps(_redacted(ordered), ensure_ascii=False).translate(_LINE_ENDS)
 
 
 def _redacted(value: Any) -> Any:

@@ -100,8 +100,9 @@ def expected_count(rows: QuerySet[Any]) -> int:
     """Return how many rows PostgreSQL expects, without reading any; 0 on SQLite, which does not tell."""
     if connection.vendor == "sqlite":
         return 0
-    [explained] = json.loads(rows.order_by().values("pk").explain(format="json"))
-    return int(explained["Plan"]["Plan Rows"])
+    told = rows.order_by().values("pk").explain(format="json")
+    # What can find nothing is not sent to the database, which then has no plan.
+    return int(json.loads(told)[0]["Plan"]["Plan Rows"]) if told else 0
 
 
 def number_text(count: int, limit: int = COUNT_LIMIT) -> str:

@@ -11,10 +11,11 @@ from django.http import QueryDict
 from django.utils import timezone
 
 from apikeys.forms import EXPIRY_PRESETS, ConfirmForm, SeenField, minutes_chosen, minutes_of, span_choices, span_words
-from apikeys.models import ApiKey, Clock, Rotation, RotationReason, RotationTerms
+from apikeys.models import ApiKey, Clock, Policy, PolicyTerms, Rotation, RotationReason, RotationTerms
 from apikeys.models.rotation import URGENT, USUAL_OVERLAP
 from apikeys.models.text import validate_line
 from apikeys.models.usage import DAY, HOUR
+from apikeys.policy_limits import expiry_choices, expiry_words
 
 OVERLAPS: Final = (timedelta(), HOUR, 4 * HOUR, DAY, 3 * DAY, 7 * DAY, 14 * DAY, 30 * DAY, 90 * DAY)
 LINKS: Final = (HOUR, DAY, 3 * DAY, 7 * DAY)
@@ -93,12 +94,14 @@ class RotateForm(forms.Form):
         initial = {"reason": reason, "overlap": minutes_of(overlap), "token": ConfirmForm.base_fields["token"].initial}
         super().__init__(data, initial=initial)
         self.expected = expected
-        self.fields["expires"].choices = [  # type: ignore[attr-defined]
-            (SAME, _same_words(keys)),
-            *EXPIRY_PRESETS.items(),
-            ("date", "On a date"),
-            ("never", "Never"),
-        ]
+        terms = Policy.objects.of(keys[0].organization).terms
+        ends = [*EXPIRY_PRESETS.items(), ("date", "On a date"), ("never", "Never")]
+        expires: Any = self.fields["expires"]
+        may_be_never = terms.max_lifetime is None and any(key.expires_at is None for key in keys)
+        offered = expiry_choices(ends, terms, timezone.now(), may_be_never=may_be_never)
+        expires.choices = [(SAME, _same_words(keys, terms)), *offered]
+        if told := expiry_words(terms, None):
+            expires.help_text = expires.error_messages["invalid_choice"] = told
         self.fields["handover"].choices = _handovers(keys)  # type: ignore[attr-defined]
         if expected:
             self.fields["confirmation"].label = f"Type {expected} to confirm"
@@ -135,7 +138,7 @@ class RotateForm(forms.Form):
     def _expires_at(self, key: ApiKey) -> datetime | None:
         choice, now = self.cleaned_data["expires"], timezone.now()
         if choice == SAME:
-            return now + key.lifetime if key.lifetime else None
+            return key.renewed_expiry
         if choice == "never":
             return None
         if choice == "date":
@@ -147,10 +150,15 @@ class RotateForm(forms.Form):
 ROTATE_FIELDS: Final = {"hard_end": "latest", "new_expires_at": "expires"}
 
 
-def _same_words(keys: Sequence[ApiKey]) -> str:
+def _same_words(keys: Sequence[ApiKey], terms: PolicyTerms) -> str:
     lifetimes = {key.lifetime for key in keys}
+    most = timedelta(days=terms.max_lifetime) if terms.max_lifetime else None
+    too_long = most is not None and any(length is None or length > most + DAY for length in lifetimes)
     if len(lifetimes) > 1:
-        return "As long after its start as its old key"
+        told = "As long after its start as its old key"
+        return f"{told}, at most {span_words(most)}" if most and too_long else told
+    if most and too_long:
+        return f"In {span_words(most)}: as late as it may"
     lifetime = next(iter(lifetimes))
     if lifetime is None:
         return "Never, as the old key" if len(keys) == 1 else "Never, as the old keys"

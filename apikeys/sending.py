@@ -18,8 +18,7 @@ from django.db import connections, transaction
 from django.db.models import Max, Q
 from django.utils import timezone
 
-from apikeys import outgoing
-from apikeys.alert_mails import compose
+from apikeys import alert_mails, outgoing, review_mails
 from apikeys.evaluation.reconcile import end
 from apikeys.models import (
     Actor,
@@ -160,7 +159,8 @@ def claim(busy: list[int], *, mails: bool = True) -> Delivery | None:
         delivery.claimed_until = now + LEASE
         delivery.attempts += 1
         delivery.save(update_fields=["claimed_until", "attempts"])
-        if delivery.channel == Channel.MAIL and delivery.last_event is None and not delivery.is_test:
+        is_of_alerts = delivery.channel == Channel.MAIL and not delivery.is_test and delivery.review_id is None
+        if is_of_alerts and delivery.last_event is None:
             _close(delivery)
     return delivery
 
@@ -193,7 +193,7 @@ def _tried(delivery: Delivery) -> Result:
 
 
 def _mail(delivery: Delivery) -> Result:
-    message = compose(delivery)
+    message = (review_mails if delivery.review_id else alert_mails).compose(delivery)
     if message is None:
         return Result(is_empty=True)
     try:

@@ -76,7 +76,8 @@ class SessionAgeMiddleware:
 
     def process_view(self, request: HttpRequest, view: Any, *_arguments: object) -> None:
         """Sign out, or remember that they were here."""
-        if not getattr(view, "login_required", True) or SESSION_KEY not in request.session:
+        needs_one = getattr(view, "login_required", True) or getattr(view, "asks_who", False)
+        if not needs_one or SESSION_KEY not in request.session:
             return
         now, began, seen = time.time(), request.session.get(_BEGAN, 0), request.session.get(_SEEN, 0)
         if now - began > settings.SESSION_HOURS * 3600 or now - seen > settings.SESSION_IDLE_MINUTES * 60:

@@ -13,6 +13,7 @@ from django.http import QueryDict
 from apikeys.filters import ListFilter
 from apikeys.models import AlertKind, Channel, Delivery, DeliveryState, Webhook, WebhookFormat
 from apikeys.models.text import validate_line
+from apikeys.models.webhook import CHECKPOINT
 from apikeys.outgoing import Network, OutgoingError, check_url
 
 
@@ -28,7 +29,10 @@ class WebhookForm(forms.Form):
     )
     format = forms.ChoiceField(label="Format", choices=WebhookFormat.choices, widget=forms.RadioSelect)
     kinds = forms.MultipleChoiceField(
-        label="Told of", choices=AlertKind.choices, required=False, help_text="None chosen: all kinds."
+        label="Told of",
+        choices=[*AlertKind.choices, (CHECKPOINT, "Checkpoints of the audit log, signed, once a day")],
+        required=False,
+        help_text="None chosen: all kinds of alerts, and no checkpoints.",
     )
 
     def __init__(

@@ -15,7 +15,9 @@ from typing import Any, Final
 from django.conf import settings
 
 from apikeys import alert_words
+from apikeys.audit_signing import statement_of
 from apikeys.models import Alert, AlertKind, Delivery, Webhook, WebhookFormat
+from apikeys.models.webhook import CHECKPOINT
 
 _SLACK_ESCAPES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
@@ -46,7 +48,10 @@ def sign(secret: str, message: str, timestamp: str, body: bytes) -> str:
 
 def event_of(delivery: Delivery) -> dict[str, Any]:
     """Return what a standard webhook is told: the type of the event, when it was, and the alert."""
-    event = delivery.event
+    event, checkpoint = delivery.event, delivery.checkpoint
+    if checkpoint is not None:
+        told = {"organization": delivery.organization.slug, "checkpoint": statement_of(checkpoint)}
+        return {"type": CHECKPOINT, "timestamp": checkpoint.at.isoformat(), "data": told}
     if event is None:
         data: dict[str, Any] = {"organization": delivery.organization.slug}
         return {"type": "test", "timestamp": delivery.created_at.isoformat(), "data": data}
@@ -82,7 +87,10 @@ def _data(alert: Alert, note: str) -> dict[str, Any]:
 
 
 def _slack(delivery: Delivery) -> dict[str, Any]:
-    event = delivery.event
+    event, checkpoint = delivery.event, delivery.checkpoint
+    if checkpoint is not None:
+        told = f"Checkpoint of the audit log of {delivery.organization}, entry {checkpoint.sequence:,}"
+        return {"text": f"{_escaped(told)}:\n`{json.dumps(statement_of(checkpoint))}`"}
     if event is None:
         return {"text": f"This is a test of keyadmin: alerts of {_escaped(str(delivery.organization))} are told here."}
     alert = event.alert

@@ -3,8 +3,9 @@
 
 Makes two databases with set-based SQL on a PostgreSQL of its own, kept under var/benchmark, and opens each page on both
 in turn, in this machine's processes, without a server or a network between. For each page it prints the median time at
-both sizes with their ratio, and the ratio to a keyset SELECT written by hand plus the rendering of the same rows; then
-the admin's changelist of the same table. The last line is all of it as JSON.
+both sizes with their ratio, and the ratio to a keyset SELECT written by hand plus the rendering of the same rows; last,
+where the numbers in the tabs come after the page, how long they take. Then the admin's changelist of the same table.
+The last line is all of it as JSON.
 
     ./dev bench lists --runs 9
     ./dev bench lists --keys 100000 --events 1000000 --only status
@@ -125,26 +126,32 @@ def _deep(name: str, cursor: str, where: str) -> Case:
 def measure_page(case: Case, large: Worker, small: Worker, runs: int) -> dict[str, Any]:
     """Return what came of opening one page, the sizes and the floor in turn."""
     path = f"{LIST}?{case.query}"
-    for worker in (large, small):
-        worker.ask("page", path)
-    samples: dict[str, list[dict[str, Any]]] = {"large": [], "small": [], "floor": []}
+    counts = [f"{path}&counts=now", "key_counts"]
+    small.ask("page", path)
+    if large.ask("page", path)["counts_later"]:
+        large.ask("page", *counts)
+    samples: dict[str, list[dict[str, Any]]] = {"large": [], "small": [], "floor": [], "counts": []}
     for _ in range(runs):
         samples["large"].append(large.ask("page", path))
+        if samples["large"][-1]["counts_later"]:
+            samples["counts"].append(large.ask("page", *counts))
         samples["small"].append(small.ask("page", path))
         samples["floor"].append(large.ask("floor", path, case.select))
+    counts_ms = [one["ms"] for one in samples.pop("counts")]
     medians = {name: statistics.median(one["ms"] for one in taken) for name, taken in samples.items()}
     last = {name: taken[-1] for name, taken in samples.items()}
     return {
         "group": case.group,
         "query": case.query,
         "large_ms": round(medians["large"], 1),
+        "counts_ms": round(statistics.median(counts_ms), 1) if counts_ms else None,
         "small_ms": round(medians["small"], 1),
         "floor_ms": round(medians["floor"], 1),
         "growth": round(medians["large"] / medians["small"], 2),
         "to_floor": round(medians["large"] / medians["floor"], 2),
         "sql_ms": round(statistics.median(one["sql_ms"] for one in samples["large"]), 1),
         "statements": [last["small"]["statements"], last["large"]["statements"]],
-        "rows": [last["floor"]["same"], min(50, last["floor"]["rows"])],
+        "rows": [last["small"]["rows"], last["large"]["rows"], min(50, last["floor"]["rows"])],
     }
 
 
@@ -210,13 +217,15 @@ def report(found: dict[str, Any], version: str, options: argparse.Namespace) -> 
     """Print tables and, last, JSON."""
     print(f"{version}; {options.keys:,} keys and {options.events:,} events against {SMALL:,} keys and {SMALL * 30:,};")
     print(f"medians of {options.runs} runs in turn, milliseconds; ! marks what misses its goal\n")
-    print(f"{'':24}{'large':>8}{'small':>8}{'ratio':>8}{'by hand':>9}{'ratio':>8}{'SQL':>7}{'statements':>12}")
+    print(f"{'':24}{'large':>8}{'small':>8}{'ratio':>8}{'by hand':>9}{'ratio':>8}{'SQL':>7}", end="")
+    print(f"{'statements':>12}{'rows':>8}{'numbers':>9}")
     for name, one in found["pages"].items():
         marks = ["!" if one["growth"] > GROWTH_GOAL else " ", "!" if one["to_floor"] > FLOOR_GOAL else " "]
         print(
             f"{name:24}{one['large_ms']:>8.1f}{one['small_ms']:>8.1f}{one['growth']:>7.2f}{marks[0]}"
             f"{one['floor_ms']:>9.1f}{one['to_floor']:>7.2f}{marks[1]}{one['sql_ms']:>7.1f}"
-            f"{'/'.join(map(str, one['statements'])):>12}"
+            f"{'/'.join(map(str, one['statements'])):>12}{'/'.join(map(str, one['rows'][:2])):>8}"
+            f"{one['counts_ms'] or '':>9}"
         )
     if found["admin"]:
         print(f"\n{'':24}{'admin':>8}{'ours':>8}{'times faster':>14}{'goal':>6}")

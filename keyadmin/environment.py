@@ -28,6 +28,14 @@ def file(name: str) -> str:
     return value
 
 
+def path(name: str) -> str:
+    """Return an absolute path, whether there is something or not, or an empty text."""
+    value = text(name)
+    if value and not Path(value).is_absolute():
+        raise ImproperlyConfigured(f"{name}: {value!r} is no absolute path.")
+    return value
+
+
 def flag(name: str, *, default: bool) -> bool:
     """Return true or false; anything but the usual words is refused."""
     words = {
@@ -67,9 +75,13 @@ def choice[T: str](name: str, *, default: T, choices: tuple[T, ...]) -> T:
     raise ImproperlyConfigured(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
 
 
-def words(name: str, default: str = "") -> list[str]:
-    """Return a comma-separated list, without empty entries."""
-    return [word.strip() for word in text(name, default).split(",") if word.strip()]
+def words(name: str, default: str = "", *, least: int = 0) -> list[str]:
+    """Return a comma-separated list, without empty entries; each has at least so many letters and digits."""
+    found = [word.strip() for word in text(name, default).split(",") if word.strip()]
+    for word in found:
+        if sum(character.isalnum() for character in word) < least:
+            raise ImproperlyConfigured(f"{name}: {word!r} has fewer than {least} letters and digits.")
+    return found
 
 
 def networks(name: str, default: str = "") -> list[Network]:
@@ -90,6 +102,35 @@ def base_url(name: str, default: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.netloc or parts.path or parts.query:
         raise ImproperlyConfigured(f"{name} must look like https://keys.example.com, not {value!r}.")
     return value
+
+
+def issuer(name: str, *, insecure: bool) -> str:
+    """Return the https URL by which an OpenID Connect provider calls itself, to the letter, or an empty text."""
+    value = text(name)
+    parts = urlsplit(value)
+    schemes = {"https", "http"} if insecure else {"https"}
+    strange = parts.query or parts.fragment or "@" in parts.netloc or len(value) > 255
+    if value and (parts.scheme not in schemes or not parts.hostname or strange):
+        raise ImproperlyConfigured(
+            f"{name} must look like https://login.example.com/realm, 255 characters at most, not {value!r}."
+        )
+    return value
+
+
+def scopes(name: str, default: str) -> list[str]:
+    """Return what to ask an OpenID Connect provider for, with spaces between; openid and email have to be there."""
+    found = text(name, default).split()
+    if not {"openid", "email"} <= set(found):
+        raise ImproperlyConfigured(f"{name} must hold openid and email, like: openid email profile.")
+    return found
+
+
+def all_or_none(*names: str) -> None:
+    """Refuse some of several variables without the others."""
+    given = [name for name in names if text(name)]
+    if given and len(given) < len(names):
+        missing = ", ".join(name for name in names if name not in given)
+        raise ImproperlyConfigured(f"{', '.join(names)} are set together or not at all; missing: {missing}.")
 
 
 def secret(name: str, *, development: str | None) -> str:
@@ -162,6 +203,9 @@ def cache(name: str, default: str) -> dict[str, Any]:
         config: dict[str, Any] = environ.Env.cache_url_config(url)
     except (ImproperlyConfigured, KeyError) as error:
         raise ImproperlyConfigured(f"{name} is not understood: {error}") from None
+    if config["BACKEND"].endswith(("DatabaseCache", "LocMemCache")):
+        # With Django's 300, whoever guesses passwords of 300 addresses has the limits of all others forgotten.
+        config.setdefault("OPTIONS", {}).setdefault("MAX_ENTRIES", 100_000)
     return config
 
 

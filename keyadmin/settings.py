@@ -42,11 +42,14 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "allauth",
     "allauth.account",
+    "allauth.mfa",
+    "allauth.socialaccount",
     "django_filters",
     "django_htmx",
     "lucide",
 ]
 MIDDLEWARE = [
+    "apikeys.http.BrowserHeadersMiddleware",
     "apikeys.http.ClientAddressMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -101,7 +104,19 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "apikeys.password_validators.DeploymentWordsValidator"},
 ]
+# Words of the operator's own of which no password may be made, besides those that keyadmin knows itself.
+PASSWORD_WORDS = environment.words("PASSWORD_WORDS", least=3)
+# A list of breached passwords on this machine, a file or a folder; without one only the common ones are refused.
+BREACHED_PASSWORDS = environment.path("BREACHED_PASSWORDS")
+if BREACHED_PASSWORDS:
+    AUTH_PASSWORD_VALIDATORS += [
+        {
+            "NAME": "apikeys.password_validators.BreachedPasswordValidator",
+            "OPTIONS": {"path": BREACHED_PASSWORDS},
+        }
+    ]
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "home"
 ACCOUNT_ADAPTER = "apikeys.accounts.AccountAdapter"
@@ -112,14 +127,51 @@ ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False
+ACCOUNT_FORMS = {"reset_password": "apikeys.sign_on_forms.ResetPasswordForm"}
 ACCOUNT_RATE_LIMITS = {
     "login": "30/m/ip",
     "login_failed": "10/m/ip,5/5m/key",
     "reset_password": "20/m/ip,5/m/key",
     "reauthenticate": "10/5m/user",
+    "invitation": "20/m/ip",
 }
+
+# Single sign-on by one OpenID Connect provider, off while these are empty; docs/single-sign-on.md.
+environment.all_or_none("OIDC_ISSUER", "OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET")
+OIDC_ISSUER = environment.issuer("OIDC_ISSUER", insecure=not PRODUCTION)
+OIDC_CLIENT_ID = environment.text("OIDC_CLIENT_ID")
+OIDC_CLIENT_SECRET = environment.text("OIDC_CLIENT_SECRET")
+OIDC_NAME = environment.text("OIDC_NAME", "single sign-on")
+OIDC_SCOPES = environment.scopes("OIDC_SCOPES", "openid email profile")
+# What the provider calls its word that an address is verified.
+OIDC_VERIFIED_CLAIM = environment.text("OIDC_VERIFIED_CLAIM", "email_verified")
+SOCIALACCOUNT_ADAPTER = "apikeys.single_sign_on.SocialAccountAdapter"
+SOCIALACCOUNT_REQUESTS_TIMEOUT = 5
+
 # What could do great harm asks for the password again when it was given longer ago.
 STEP_UP_MINUTES = environment.number("STEP_UP_MINUTES", default=15, least=1, most=1440)
+ACCOUNT_REAUTHENTICATION_TIMEOUT = STEP_UP_MINUTES * 60
+ACCOUNT_EMAIL_NOTIFICATIONS = True
+MFA_ADAPTER = "apikeys.second_factor.MFAAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_FORMS = {
+    "activate_totp": "apikeys.second_factor.ActivateForm",
+    "authenticate": "apikeys.second_factor.CodeForm",
+    "reauthenticate": "apikeys.second_factor.CodeAgainForm",
+    "add_webauthn": "apikeys.second_factor.AddPasskeyForm",
+    "authenticate_webauthn": "apikeys.second_factor.PasskeyForm",
+    "login_webauthn": "apikeys.second_factor.PasskeySignInForm",
+    "reauthenticate_webauthn": "apikeys.second_factor.PasskeyAgainForm",
+}
+MFA_PASSKEY_LOGIN_ENABLED = True
+# An admin has added the address.
+MFA_ALLOW_UNVERIFIED_EMAIL = True
+# Steps of 30 seconds that a telephone's clock may be off.
+MFA_TOTP_TOLERANCE = 1
+MFA_RECOVERY_CODE_DIGITS = 10
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+# An invitation to an organization is good for so long.
+INVITATION_DAYS = environment.number("INVITATION_DAYS", default=7, least=1, most=30)
 
 SESSION_ENGINE = "apikeys.sessions"
 # Who is signed in has to sign in again so long after they did, and after so long without a request of theirs.
@@ -142,6 +194,9 @@ SECURE_CSP = {
     "form-action": [CSP.SELF],
     "base-uri": [CSP.NONE],
     "frame-ancestors": [CSP.NONE],
+    # No text becomes HTML but through the policies of static/js/trusted.js.
+    "require-trusted-types-for": ["'script'"],
+    "trusted-types": ["default", "keyadmin-reader"],
 }
 if PRODUCTION:
     SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
@@ -174,6 +229,7 @@ STORAGES = {
 }
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 1000
+FILE_UPLOAD_HANDLERS = ["apikeys.http.NoFiles"]
 
 MAILERS = {"default": environment.mailer("EMAIL_URL", "smtp://localhost" if PRODUCTION else "console:")}
 DEFAULT_FROM_EMAIL = environment.text("DEFAULT_FROM_EMAIL", "keyadmin@localhost")
@@ -186,6 +242,9 @@ UNUSED_AFTER_DAYS = environment.number("UNUSED_AFTER_DAYS", default=90, least=1,
 
 # What was revoked is kept here too, outside of the database and its backups: an absolute path, on another disk.
 TOMBSTONE_FILE = environment.file("TOMBSTONE_FILE")
+
+# Where addresses are, in words: a MaxMind database of cities or countries. Nothing stops when it cannot be read.
+GEOIP_DATABASE = environment.path("GEOIP_DATABASE")
 
 # Private addresses that webhooks may reach, and without TLS: usually none.
 WEBHOOK_ALLOWED_NETWORKS = environment.networks("WEBHOOK_ALLOWED_NETWORKS", "" if PRODUCTION else "127.0.0.0/8,::1")

@@ -2,6 +2,7 @@
 
 from allauth.account.urls import urlpatterns as account_pages
 from django.urls import include, path, register_converter
+from django.views.generic import RedirectView
 
 from apikeys.alert_code import AlertCode
 from apikeys.views import (
@@ -14,17 +15,24 @@ from apikeys.views import (
     exemptions,
     handover,
     home,
+    invitations,
     keys,
     members,
     narrowing,
     organization,
     overview,
+    policies,
+    policy_exemptions,
     proving,
     requests,
+    review_answers,
+    review_handling,
+    reviews,
     revocation,
     rotating,
     rotations,
     sessions,
+    sign_on,
     statistics,
     usage,
     webhooks,
@@ -61,8 +69,14 @@ urlpatterns = [
     path("sessions", sessions.sessions, name="sessions"),
     path("sessions/end", sessions.sessions_end, name="sessions_end"),
     path("sessions/<slug:handle>/end", sessions.session_end, name="session_end"),
+    path("accounts/oidc/", sign_on.sign_on, name="sign_on"),
+    path("accounts/oidc/callback", sign_on.sign_on_return, name="sign_on_return"),
     path("accounts/", include([page for page in account_pages if page.name in ACCOUNT_PAGES])),
+    # The list is part of the page that tells of all of them.
+    path("accounts/2fa/webauthn/", RedirectView.as_view(pattern_name="mfa_index"), name="mfa_list_webauthn"),
+    path("accounts/2fa/", include("allauth.mfa.urls")),
     path("handover/<str:token>", handover.rotation_take, name="rotation_take"),
+    path("invitation/<str:token>", invitations.invitation_take, name="invitation_take"),
     # /<organization>/
     path("<slug:organization>/", overview.overview, name="overview"),
     # /<organization>/keys/
@@ -95,6 +109,16 @@ urlpatterns = [
         exemptions.key_exempt_end,
         name="key_exempt_end",
     ),
+    path(
+        "<slug:organization>/keys/<str:public_id>/policy/<str:rule>/exempt",
+        policy_exemptions.policy_exempt,
+        name="policy_exempt",
+    ),
+    path(
+        "<slug:organization>/keys/<str:public_id>/policy/<str:rule>/exempt/end",
+        policy_exemptions.policy_exempt_end,
+        name="policy_exempt_end",
+    ),
     path("<slug:organization>/keys/<str:public_id>/requests", requests.key_requests, name="key_requests"),
     path(
         "<slug:organization>/keys/<str:public_id>/first-request",
@@ -114,6 +138,26 @@ urlpatterns = [
         rotations.rotation_callers_export,
         name="rotation_callers_export",
     ),
+    # /<organization>/reviews/
+    path("<slug:organization>/reviews/", reviews.review_list, name="review_list"),
+    path("<slug:organization>/reviews/new", review_handling.review_start, name="review_start"),
+    path("<slug:organization>/reviews/<int:number>", reviews.review_detail, name="review_detail"),
+    path("<slug:organization>/reviews/<int:number>/find", reviews.review_find, name="review_find"),
+    path("<slug:organization>/reviews/<int:number>/print", reviews.review_print, name="review_print"),
+    path("<slug:organization>/reviews/<int:number>/export.<str:kind>", reviews.review_export, name="review_export"),
+    path(
+        "<slug:organization>/reviews/<int:number>/confirm",
+        review_answers.review_bulk_confirm,
+        name="review_bulk_confirm",
+    ),
+    path(
+        "<slug:organization>/reviews/<int:number>/keys/<str:public_id>",
+        review_answers.review_confirm,
+        name="review_confirm",
+    ),
+    path("<slug:organization>/reviews/<int:number>/remind", review_handling.review_remind, name="review_remind"),
+    path("<slug:organization>/reviews/<int:number>/revoke", review_handling.review_revoke, name="review_revoke"),
+    path("<slug:organization>/reviews/<int:number>/close", review_handling.review_close, name="review_close"),
     # /<organization>/alerts/
     path("<slug:organization>/alerts/", alerts.alert_list, name="alert_list"),
     path("<slug:organization>/alerts/find", alerts.alert_find, name="alert_find"),
@@ -163,11 +207,30 @@ urlpatterns = [
     path("<slug:organization>/scopes/<str:name>/delete", catalogue.scope_delete, name="scope_delete"),
     # /<organization>/members/
     path("<slug:organization>/members/", members.member_list, name="member_list"),
-    path("<slug:organization>/members/new", members.member_add, name="member_add"),
+    path("<slug:organization>/members/invite", invitations.invitation_create, name="invitation_create"),
+    path(
+        "<slug:organization>/members/invitations/<int:number>/resend",
+        invitations.invitation_resend,
+        name="invitation_resend",
+    ),
+    path(
+        "<slug:organization>/members/invitations/<int:number>/withdraw",
+        invitations.invitation_withdraw,
+        name="invitation_withdraw",
+    ),
+    path("<slug:organization>/members/leave", members.member_leave, name="member_leave"),
     path("<slug:organization>/members/<int:pk>/edit", members.member_edit, name="member_edit"),
     path("<slug:organization>/members/<int:pk>/remove", members.member_remove, name="member_remove"),
     # /<organization>/settings/
     path("<slug:organization>/settings/", organization.organization_edit, name="organization_edit"),
+    path("<slug:organization>/settings/policies", policies.policies, name="policies"),
+    path("<slug:organization>/settings/policies/edit", policies.policy_edit, name="policy_edit"),
+    path("<slug:organization>/settings/policies/preview", policies.policy_preview, name="policy_preview"),
+    path(
+        "<slug:organization>/settings/policies/exemptions",
+        policy_exemptions.policy_exemptions,
+        name="policy_exemptions",
+    ),
     path(
         "<slug:organization>/settings/environments/new",
         catalogue.environment_create,

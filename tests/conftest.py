@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.core.cache import caches
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, connection, connections
 from django.test import Client
@@ -17,6 +18,7 @@ from apikeys.models import AlertKind, AlertRule, Delivery, Member, Organization,
 from apikeys.sending import end_switched_on
 from keyadmin.wsgi import application
 from tests.factories import make_member, make_organization, make_user
+from tests.factors import Clock
 from tests.verifier import Verifier
 
 
@@ -72,6 +74,12 @@ def django_db_setup(
         teardown_databases(made, verbosity=0)
 
 
+@pytest.fixture(autouse=True)
+def nothing_known_from_before() -> None:
+    """What a process remembers of rows must not be told of those of another test that have the same ids."""
+    caches["process"].clear()
+
+
 @pytest.fixture
 def organization(db: None) -> Organization:
     """An organization with three environments and the scopes orders:read and orders:write."""
@@ -115,6 +123,14 @@ def client_of() -> Callable[[User | Member], Client]:
         return client
 
     return sign_in
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time by which codes of authenticator apps are checked: it stands, and a test moves it on."""
+    clock = Clock()
+    monkeypatch.setattr("allauth.mfa.totp.internal.auth.time.time", clock)
+    return clock
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db import connection
 from django.utils import timezone
 
 from apikeys.key_secret import make_public_id
@@ -17,6 +18,8 @@ from apikeys.models import (
     Delivery,
     Environment,
     ExemptionTerms,
+    Invitation,
+    InvitationTerms,
     IssuedKey,
     KeyActivity,
     KeyExemption,
@@ -25,13 +28,21 @@ from apikeys.models import (
     Member,
     Organization,
     Outcome,
+    Policy,
+    PolicyExemption,
+    PolicyExemptionTerms,
+    PolicyRule,
+    PolicyTerms,
     RateLimit,
+    Review,
+    ReviewTerms,
     RevocationReason,
     Role,
     Rotation,
     RotationReason,
     RotationTerms,
     Scope,
+    SentInvitation,
     Sighting,
     StartedRotation,
     UsageEvent,
@@ -81,6 +92,24 @@ def make_member(organization: Organization, role: Role = Role.VIEWER, user: User
     return organization.add_member(user or make_user(), role, by=Actor.command())
 
 
+def make_limited(organization: Organization, *codes: str, user: User | None = None) -> Member:
+    """Make an operator who is limited to environments, by their codes."""
+    environments = list(organization.environments.filter(code__in=codes))
+    return organization.add_member(user or make_user(), Role.OPERATOR, environments=environments, by=Actor.command())
+
+
+def make_invitation(
+    organization: Organization, email: str = "", *, role: Role = Role.VIEWER, codes: Sequence[str] = (), **terms: Any
+) -> SentInvitation:
+    """Invite an address, by default one that nobody has; ``by`` is the command line."""
+    by = terms.pop("by", Actor.command())
+    environments = list(organization.environments.filter(code__in=codes))
+    email = email or f"invited{next(_numbers)}@example.com"
+    return Invitation.objects.invite(
+        organization, InvitationTerms(email, role, environments=environments, **terms), by=by
+    )
+
+
 def make_scope(organization: Organization, name: str = "", *, description: str = "Read things") -> Scope:
     """Make a scope in an organization's catalogue."""
     scope = Scope(organization=organization, name=name or f"things{next(_numbers)}:read", description=description)
@@ -92,6 +121,27 @@ def make_environment(organization: Organization, code: str = "", *, name: str = 
     code = code or f"e{next(_numbers)}"
     environment = Environment(organization=organization, code=code, name=name or f"environment {code}", kind=kind)
     return Environment.objects.add(environment, by=Actor.command())
+
+
+_COPIED = """
+    organization_id, environment_id, name, purpose, owner_contact, networks, rate_period, prefix, digest, pepper_number,
+    created_at, created_by_label, revoked_by_label, revoked_reason, revoked_note, version
+"""
+
+
+def copy_key(key: ApiKey, number: int) -> None:
+    """Copy a key so often, by the database alone: without scopes, audit entries, and anything that verifies."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < %s)
+            INSERT INTO apikeys_apikey ({_COPIED}, public_id)
+            SELECT {_COPIED}, CAST(100000000000 + number AS text) FROM apikeys_apikey, numbers WHERE id = %s
+            """,
+            [number, key.pk],
+        )
+        if connection.vendor == "postgresql":
+            cursor.execute("ANALYZE apikeys_apikey, apikeys_keyactivity")
 
 
 def make_key(
@@ -128,6 +178,14 @@ def make_key(
     return ApiKey.objects.issue(
         organization, organization.environments.get(code=environment), terms, by=make_actor(by), **issue
     )
+
+
+def edit_key(key: ApiKey, *, by: Actor | None = None, **changes: object) -> None:
+    """Change some terms of a key, by somebody who is nobody in particular."""
+    current = ApiKey.objects.for_pages().get(pk=key.pk)
+    terms = current.terms
+    same = {name: getattr(terms, name) for name in terms.__slots__}
+    current.edit(KeyTerms(**same | changes), by=by or make_actor())
 
 
 def make_revoked_key(organization: Organization, name: str = "", **terms: Any) -> IssuedKey:
@@ -176,6 +234,31 @@ def make_exemption(
     return exemption
 
 
+def make_policy(organization: Organization, **terms: Any) -> Policy:
+    """Let an organization ask something of its keys, and nothing else."""
+    Policy.objects.of(organization).edit(PolicyTerms(**terms), by=make_actor())
+    organization.refresh_from_db()
+    return Policy.objects.of(organization)
+
+
+def make_policy_exemption(
+    key: ApiKey,
+    rule: PolicyRule = PolicyRule.EXPIRY,
+    *,
+    reason: str = "The partner cannot change it before spring",
+    until: timedelta = timedelta(days=100),
+) -> PolicyExemption:
+    """Exempt a key from a rule; an exemption that ran out, ``until`` in the past, is moved there."""
+    ahead = until if until > timedelta() else timedelta(days=1)
+    terms = PolicyExemptionTerms(reason, timezone.now() + ahead)
+    PolicyExemption.objects.grant(key, rule, terms, by=make_actor())
+    exemption: PolicyExemption = PolicyExemption.objects.get(key=key, rule=rule)
+    if ahead != until:
+        exemption.until = timezone.now() + until
+        exemption.save(update_fields=["until"])
+    return exemption
+
+
 def make_rhythm(key: ApiKey, *, usual_gap: timedelta) -> KeyRhythm:
     """Let a key be known to come back after such gaps."""
     now = timezone.now()
@@ -199,6 +282,14 @@ def make_overdue_rotation(organization: Organization, key: ApiKey | None = None,
     old.expires_at = timezone.now() - timedelta(hours=1)
     old.save(update_fields=["expires_at"])
     return StartedRotation(Rotation.objects.for_pages().get(pk=started.rotation.pk), started.issued, started.token)
+
+
+def make_review(organization: Organization, keys: Any = None, *, by: User | None = None, **terms: Any) -> Review:
+    """Start a review of all of an organization's keys, unless others are named, for two weeks."""
+    chosen = {"title": "Autumn review", "due_at": timezone.now() + timedelta(days=14), **terms}
+    keys = organization.keys.all() if keys is None else keys
+    review: Review = Review.objects.start(organization, ReviewTerms(**chosen), keys, by=make_actor(by))
+    return review
 
 
 def alert_facts(kind: AlertKind, at: datetime) -> dict[str, Any]:

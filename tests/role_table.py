@@ -24,7 +24,10 @@ def pages(resolver: Any = None, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def table() -> str:
     """Return the table, from the least role to the greatest, then in the order of the addresses."""
-    lines = ["| address | what it does | viewer | operator | admin | password again |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| address | what it does | viewer | operator | admin | password again | by environment |",
+        "|---|---|---|---|---|---|---|",
+    ]
     order = {"viewer": 0, "operator": 1, "admin": 2}
     found = sorted(pages(), key=lambda one: (order[one[1].access.removeprefix("role:")], one[0]))
     for route, view in found:
@@ -35,7 +38,8 @@ def table() -> str:
             address = address.replace(f"<{kind}:", "<")
         what = (view.__doc__ or "").strip().splitlines()[0]
         asks = "yes" if getattr(view, "proven", False) else ""
-        lines.append(f"| `{address}` | {what} | {marks} | {asks} |")
+        limited = "yes" if getattr(view, "in_reach", False) else ""
+        lines.append(f"| `{address}` | {what} | {marks} | {asks} | {limited} |")
     return "\n".join(line.replace("|  |", "| |").replace("|  |", "| |") for line in lines) + "\n"
 
 

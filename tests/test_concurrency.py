@@ -10,13 +10,17 @@ from django.test import Client
 from django.utils import timezone
 
 from apikeys.models import (
+    AccountExistsError,
     Actor,
     AlreadyIssuedError,
     ApiKey,
     AuditAction,
     AuditEntry,
     Ending,
+    Environment,
     InUseError,
+    Invitation,
+    InvitationOverError,
     KeyRevokedError,
     LastAdminError,
     Member,
@@ -29,8 +33,19 @@ from apikeys.models import (
     StaleKeyError,
     StaleRotationError,
     UsageHour,
+    User,
 )
-from tests.factories import make_event, make_key, make_member, make_rotation, make_scope
+from tests.factories import (
+    make_actor,
+    make_environment,
+    make_event,
+    make_invitation,
+    make_key,
+    make_member,
+    make_rotation,
+    make_scope,
+    make_user,
+)
 from tests.pages import rotate_form, url
 from tests.threads import run_together
 
@@ -242,6 +257,89 @@ def test_two_admins_who_remove_each_other_leave_one(committed):
     results = run_together(lambda: remove(first), lambda: remove(second))
     assert kinds(results) == [LastAdminError.__name__, "NoneType"]
     assert committed.members.filter(role=Role.ADMIN).count() == 1
+
+
+def _anew(member):
+    return Member.objects.select_related("organization", "user").get(pk=member.pk)
+
+
+@pytest.mark.parametrize("meanwhile", ["each other", "themselves", "one of each"])
+def test_two_last_admins_who_step_down_or_leave_at_once_leave_one(committed, meanwhile):
+    first, second = committed.members.get(), make_member(committed, Role.ADMIN)
+    calls = {
+        "each other": [
+            lambda: _anew(second).change_role(Role.VIEWER, by=make_actor(first.user)),
+            lambda: _anew(first).change_role(Role.OPERATOR, by=make_actor(second.user)),
+        ],
+        "themselves": [
+            lambda: _anew(first).remove(by=make_actor(first.user)),
+            lambda: _anew(second).remove(by=make_actor(second.user)),
+        ],
+        "one of each": [
+            lambda: _anew(first).remove(by=make_actor(first.user)),
+            lambda: _anew(second).change_role(Role.VIEWER, by=make_actor(first.user)),
+        ],
+    }
+    results = run_together(*calls[meanwhile])
+    assert kinds(results) == [LastAdminError.__name__, "NoneType"]
+    assert committed.members.filter(role=Role.ADMIN).count() == 1
+
+
+def test_an_invitation_that_is_accepted_twice_at_once_makes_one_account_and_one_member(committed):
+    email = f"{committed.slug}-new@example.com"
+    sent = make_invitation(committed, email)
+
+    def accept():
+        invitation = Invitation.objects.with_token(sent.token)
+        return invitation.accept_as_new(sent.token, name="", password="plum orbit canyon", by=BY)
+
+    results = run_together(accept, accept, accept)
+    assert sum(isinstance(result, Member) for result in results) == 1
+    assert {type(one) for one in results} <= {Member, AccountExistsError, InvitationOverError}
+    assert User.objects.filter(email=email).count() == 1
+    assert committed.members.filter(user__email=email).count() == 1
+
+
+def test_an_invitation_that_is_accepted_by_one_account_twice_at_once_makes_one_member(committed):
+    user = make_user(f"{committed.slug}-known@example.com")
+    sent = make_invitation(committed, user.email)
+    results = run_together(
+        *[lambda: Invitation.objects.with_token(sent.token).accept(sent.token, by=make_actor(user))] * 2
+    )
+    assert kinds(results) == [InvitationOverError.__name__, "Member"]
+    assert user.memberships.count() == 1
+
+
+def test_an_invitation_that_is_withdrawn_as_it_is_accepted_is_one_or_the_other(committed):
+    user = make_user(f"{committed.slug}-torn@example.com")
+    sent = make_invitation(committed, user.email)
+    withdrawn, accepted = run_together(
+        lambda: Invitation.objects.with_token(sent.token).withdraw(by=BY),
+        lambda: Invitation.objects.with_token(sent.token).accept(sent.token, by=make_actor(user)),
+    )
+    assert isinstance(withdrawn, InvitationOverError) != isinstance(accepted, InvitationOverError)
+    assert user.memberships.exists() == isinstance(accepted, Member)
+
+
+def test_two_admins_who_invite_one_address_at_once_send_one_link(committed):
+    email = f"{committed.slug}-twice@example.com"
+    results = run_together(*[lambda: make_invitation(committed, email)] * 2)
+    assert kinds(results) == ["SentInvitation", "ValidationError"]
+    assert committed.invitations.filter(email=email).count() == 1
+
+
+def test_an_environment_that_is_deleted_as_it_limits_somebody_leaves_no_operator_without_a_limit(committed):
+    environment = make_environment(committed)
+    member = make_member(committed, Role.OPERATOR)
+    deleted, limited = run_together(
+        lambda: Environment.objects.select_related("organization").get(pk=environment.pk).remove(by=BY),
+        lambda: _anew(member).change_role(Role.OPERATOR, environments=[environment], by=BY),
+    )
+    if isinstance(deleted, InUseError):
+        assert limited is None
+        assert list(member.environments.all()) == [environment]
+    else:
+        assert isinstance(limited, ValidationError)
 
 
 def test_a_scope_cannot_be_deleted_while_a_key_takes_it(committed):

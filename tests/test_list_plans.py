@@ -10,7 +10,7 @@ from apikeys.models import Organization, Role, Scope
 from benchmarks.grown.lists import cases
 from benchmarks.grown.trigrams import index_at_the_end
 from tests.factories import make_environment, make_key, make_member, make_organization, make_user
-from tests.pages import age_limit, make_keys, url
+from tests.pages import HTMX, age_limit, make_keys, url
 
 # Before what commits: the keys are those of every organization that there is.
 pytestmark = pytest.mark.django_db
@@ -25,6 +25,10 @@ INSERT INTO apikeys_organization (name, slug, key_prefix, created_at) VALUES ('O
 UPDATE apikeys_apikey SET organization_id = (SELECT id FROM apikeys_organization WHERE slug = 'other') WHERE id % 5 > 0;
 UPDATE apikeys_keyactivity SET organization_id = (SELECT id FROM apikeys_organization WHERE slug = 'other')
     WHERE key_id % 5 > 0;
+INSERT INTO apikeys_usageevent (key_id, at, nonce, outcome, address, user_agent, method, path, scope)
+    SELECT id, date_trunc('day', now(), 'UTC') + id * interval '1 microsecond', id, 'valid', '192.0.2.1', '', 'GET',
+        '', ''
+    FROM apikeys_apikey;
 SET LOCAL session_replication_role = origin
 """
 LARGE = ("apikeys_apikey", "apikeys_keyactivity", "apikeys_keyscope", "apikeys_usageevent", "apikeys_usagehour")
@@ -93,11 +97,24 @@ def plan_of(sql):
         return [str(row[-1]) for row in cursor.fetchall()]
 
 
-def reads_all(line):
+def small_tables():
+    """Return the partitions of a few pages, as of days to come: an index finds nothing faster there."""
+    if connection.vendor == "sqlite":
+        return set()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT relname FROM pg_class"
+            " WHERE relname LIKE 'apikeys_usageevent%' AND pg_relation_size(oid) < 10 * 8192"
+        )
+        return {name for (name,) in cursor.fetchall()}
+
+
+def reads_all(line, small):
     """Say whether a line of a plan reads a whole large table."""
     words = line.replace('"', " ").split()
     if connection.vendor == "postgresql":
-        return "Seq Scan on" in line and any(word.startswith(LARGE) for word in words)
+        table = words[words.index("on") + 1] if "Seq Scan on" in line else ""
+        return table.startswith(LARGE) and table not in small
     return words[0] == "SCAN" and any(word in words for word in LARGE) and "INDEX" not in words
 
 
@@ -109,6 +126,8 @@ def plans(grown, client_of):
     def explain(query):
         with CaptureQueriesContext(connection) as captured:
             response = client.get(url("key_list", grown) + f"?{query}")
+            if response.context["counts_url"]:
+                client.get(response.context["counts_url"], headers=HTMX | {"HX-Target": "key_counts"})
         assert response.status_code == 200
         texts = [one["sql"] for one in captured if one["sql"].lstrip().startswith(("SELECT", "WITH"))]
         found = {text: plan_of(text) for text in texts if any(table in text for table in LARGE)}
@@ -120,8 +139,9 @@ def plans(grown, client_of):
 
 def assert_by_index(found):
     assert found
+    small = small_tables()
     for sql, plan in found.items():
-        bad = [line for line in plan if reads_all(line)]
+        bad = [line for line in plan if reads_all(line, small)]
         assert not bad, "\n".join([sql, *plan])
 
 

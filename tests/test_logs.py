@@ -235,6 +235,8 @@ def test_production_logs_json_unless_told_otherwise(tmp_path, variables, is_json
         "/handover/QcG30GCMpc4YdtSJB8Dun9M2zauIDAFgsOAOOayFOtg",
         "/accounts/login/?next=/handover/QcG30GCMpc4YdtSJB8Dun9M2zauIDAFgsOAOOayFOtg",
         "/accounts/login/?next=%2Fhandover%2FQcG30GCMpc4YdtSJB8Dun9M2zauIDAFgsOAOOayFOtg",
+        "/invitation/QcG30GCMpc4YdtSJB8Dun9M2zauIDAFgsOAOOayFOtg",
+        "/accounts/login/?next=%2Finvitation%2FQcG30GCMpc4YdtSJB8Dun9M2zauIDAFgsOAOOayFOtg",
         "/accounts/password/reset/key/3-d1v2xq-QcG30GCMpc4YdtSJB8Dun9M2zauIDAFg/",
     ],
 )

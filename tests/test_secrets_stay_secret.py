@@ -345,7 +345,7 @@ FIELDS = {
         lambda key, text: {"name": "new:read", "description": text},
     ),
     "a person's name": (
-        lambda key: url("member_add", key.organization),
+        lambda key: url("invitation_create", key.organization),
         lambda key, text: {"email": "new@example.com", "name": text, "role": "viewer"},
     ),
     "the organization's name": (

@@ -56,6 +56,7 @@ BAD = {
     "a pepper of number 0": {"KEY_PEPPERS": "0:c2VjcmV0"},
     "a pepper twice": {"KEY_PEPPERS": f"{PEPPER},{PEPPER}"},
     "a pepper that is no base64": {"KEY_PEPPERS": "1:%%%"},
+    "an invitation that lasts too long": {"INVITATION_DAYS": "31"},
     "an address without a scheme": {"BASE_URL": "keys.example.com"},
     "an address with a path": {"BASE_URL": "https://example.com/keys"},
     "a proxy that is no network": {"TRUSTED_PROXIES": "10.0.0.1/8"},
@@ -69,6 +70,13 @@ BAD = {
     "tombstones in a folder that is not there": {"TOMBSTONE_FILE": "/nowhere/at/all/tombstones"},
     "tombstones without a path": {"TOMBSTONE_FILE": "tombstones"},
     "tombstones in a folder": {"TOMBSTONE_FILE": str(ROOT)},
+    "places without a path": {"GEOIP_DATABASE": "GeoLite2-City.mmdb"},
+    "an issuer without its client": {"OIDC_ISSUER": "https://login.example.com"},
+    "a client without its issuer": {"OIDC_CLIENT_ID": "keyadmin"},
+    "a client's secret alone": {"OIDC_CLIENT_SECRET": "secret"},
+    "a word of which each password is made": {"PASSWORD_WORDS": "Rosinante, it"},
+    "a list of breached passwords without a path": {"BREACHED_PASSWORDS": "pwnedpasswords.txt"},
+    "scopes without an address": {"OIDC_SCOPES": "openid profile"},
     "sessions of no hours": {"SESSION_HOURS": "0"},
     "sessions that may be left for a month": {"SESSION_IDLE_MINUTES": "43200"},
     "no minutes between proofs": {"STEP_UP_MINUTES": "0"},
@@ -103,6 +111,7 @@ def test_a_bad_value_stops_the_start_with_the_name_of_its_variable(tmp_path, var
 def test_every_variable_has_a_bad_value_above_or_takes_any_text():
     tried = {name for variables in BAD.values() for name in variables}
     free = {"SECRET_KEY", "SECRET_KEY_FALLBACKS", "ALLOWED_HOSTS", "DEFAULT_FROM_EMAIL"}
+    free |= {"OIDC_NAME", "OIDC_VERIFIED_CLAIM"}
     free |= {"METRICS_TOKEN", "PROMETHEUS_MULTIPROC_DIR"}
     assert set(setting_variables()) == tried | free
 
@@ -169,6 +178,13 @@ def test_production_that_is_unsafe_fails_the_checks_by_number_and_name(tmp_path,
     assert name in done.stderr
 
 
+def test_a_database_of_places_that_is_missing_is_told_of_and_stops_nothing(tmp_path):
+    path = f"{tmp_path}/away/GeoLite2-City.mmdb"
+    done = start(tmp_path, GEOIP_DATABASE=path)
+    assert done.returncode == 0
+    assert f"(apikeys.W007) GEOIP_DATABASE: {path} cannot be used: No such file or directory." in done.stderr
+
+
 def test_no_secret_is_printed_when_a_start_fails(tmp_path):
     secret = "dG9wLXNlY3JldC1wZXBwZXItdGhhdC1pcy1sb25nLWVub3VnaA"
     done = start(tmp_path, **(PRODUCTION | {"KEY_PEPPERS": f"1:{secret}%"}))
@@ -190,3 +206,56 @@ def test_a_word_may_be_in_any_case(tmp_path):
 def test_peppers_are_numbered_and_the_highest_signs(tmp_path):
     found = read(tmp_path, "KEY_PEPPERS", KEY_PEPPERS=f"{PEPPER}, 7:c2Vjb25kLXBlcHBlci1vZi0zMi1ieXRlcy1hbmQtbW9yZQ==")
     assert {number: len(ast.literal_eval(text)) for number, text in found["KEY_PEPPERS"].items()} == {"1": 32, "7": 34}
+
+
+CLIENT = {"OIDC_CLIENT_ID": "keyadmin", "OIDC_CLIENT_SECRET": "secret"}
+ISSUERS = ["login.example.com", "ftp://login.example.com", "https://", "https://login.example.com/?a=b"]
+ISSUERS += ["https://me@login.example.com", "https://login.example.com/#a", f"https://login.example.com/{'x' * 255}"]
+
+
+@pytest.mark.parametrize("issuer", ISSUERS)
+def test_an_issuer_that_is_none_stops_the_start(tmp_path, issuer):
+    done = start(tmp_path, OIDC_ISSUER=issuer, **CLIENT)
+    assert done.returncode != 0
+    assert "OIDC_ISSUER must look like" in done.stderr.splitlines()[-1]
+
+
+def test_an_insecure_issuer_is_for_development_alone(tmp_path):
+    issuer = {"OIDC_ISSUER": "http://localhost:9400"}
+    assert start(tmp_path, **issuer, **CLIENT).returncode == 0
+    assert "OIDC_ISSUER must look like" in start(tmp_path, **issuer, **CLIENT, **PRODUCTION).stderr
+
+
+def test_half_a_provider_is_told_with_what_is_missing_and_no_secret(tmp_path):
+    last = start(tmp_path, OIDC_ISSUER="https://login.example.com", OIDC_CLIENT_SECRET="s3cr3t").stderr.splitlines()[-1]
+    assert last.endswith("are set together or not at all; missing: OIDC_CLIENT_ID.")
+    assert "s3cr3t" not in last
+
+
+def test_a_list_of_breached_passwords_is_looked_into_once_it_is_named(tmp_path):
+    name = "apikeys.password_validators.BreachedPasswordValidator"
+    for value in ({}, {"BREACHED_PASSWORDS": " "}):
+        found = read(tmp_path, "AUTH_PASSWORD_VALIDATORS", **value)["AUTH_PASSWORD_VALIDATORS"]
+        assert name not in [one["NAME"] for one in found]
+    found = read(tmp_path, "AUTH_PASSWORD_VALIDATORS", BREACHED_PASSWORDS="/srv/pwnedpasswords.txt")
+    assert {"NAME": name, "OPTIONS": {"path": "/srv/pwnedpasswords.txt"}} in found["AUTH_PASSWORD_VALIDATORS"]
+
+
+def test_a_list_of_breached_passwords_that_is_away_is_told_of_and_stops_neither_commands_nor_pages(tmp_path):
+    variables = PRODUCTION | {"BREACHED_PASSWORDS": "{folder}/away/pwnedpasswords.txt"}
+    done = start(tmp_path, "check", "--deploy", "--fail-level", "WARNING", **variables)
+    assert done.returncode != 0
+    assert "(apikeys.W008) BREACHED_PASSWORDS: " in done.stderr
+    done = start(tmp_path, "migrate", **variables)
+    assert done.returncode == 0
+    assert "apikeys.W008" in done.stderr
+    program = "import django; django.setup(); from apikeys.readiness import missing; print(missing())"
+    environment = environment_with(tmp_path, variables) | {"DJANGO_SETTINGS_MODULE": "keyadmin.settings"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout == "None\n"
+
+
+def test_words_of_ones_own_are_a_list(tmp_path):
+    found = read(tmp_path, "PASSWORD_WORDS", PASSWORD_WORDS=" Rosinante, Elm Street 5,,ZAP ")
+    assert found == {"PASSWORD_WORDS": ["Rosinante", "Elm Street 5", "ZAP"]}

@@ -17,9 +17,20 @@ from apikeys.demo.alerts import seed_alerts
 from apikeys.demo.cast import HALDEN, HOUSES, NORTHWIND
 from apikeys.demo.history import History, make_people
 from apikeys.demo.plans import Plan
+from apikeys.demo.reviews import plan_reviews, store_reviews
 from apikeys.demo.rotations import ROTATIONS
 from apikeys.demo.traffic import Clock, make_traffic, write, write_days
-from apikeys.models import ApiKey, JobRun, KeyActivity, Organization, UsageDay, UsageEvent, UsageHour, UsageWatermark
+from apikeys.models import (
+    ApiKey,
+    JobRun,
+    KeyActivity,
+    Organization,
+    Role,
+    UsageDay,
+    UsageEvent,
+    UsageHour,
+    UsageWatermark,
+)
 from apikeys.models.audit_chain import link_now
 from apikeys.models.counting import recount_organizations
 
@@ -60,15 +71,21 @@ def seed(number: int, progress: Progress = iter) -> Seeded:
         people = make_people()
         histories = [History(house, people, rng, now) for house in HOUSES]
         work: Work = []
+        reviews = []
         for history in histories:
             plans = PLANS[history.house.slug](rng)
             made = list(zip(plans, history.make_keys(plans), strict=True))
             if history.house is NORTHWIND:
                 history.make_rotations(ROTATIONS, made)
+                history.invite("nora@northwind.example", Role.OPERATOR, ("stag", "dev"), 2)
+                history.invite("piet@northwind.example", Role.VIEWER, (), 16)
+                reviews = plan_reviews(history, [key for _, key in made])
+                history.set_policy(northwind.EXEMPT)
             work += made
             history.sign_ins(SIGN_IN_DAYS)
         entries = sum(history.write_audit_log() for history in histories)
         total = _requests(rng, now, progress(work))
+        store_reviews(reviews)
         alerts = seed_alerts(now)
         JobRun.objects.bulk_create(_runs(now))
         # PostgreSQL gives them their places when a transaction commits.
@@ -97,6 +114,7 @@ def _runs(now: datetime) -> Iterator[JobRun]:
         ("check_recording", 3, "Recording works."),
         ("evaluate_alerts", 6, "Alerts were looked for."),
         ("send_alerts", 1, "Sent what was due."),
+        ("remind_reviews", 21, "No reminder was due."),
         ("verify_audit_log", 4, "The audit log is as it was written."),
         ("checkpoint_audit_log", 420, "Checkpoints: 2 made, 0 mailed, 0 not mailed."),
         ("finish_rotations", 2, "0 ended at their deadline, 0 were safe; 3 run."),

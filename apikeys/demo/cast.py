@@ -32,6 +32,7 @@ class House:
     scopes: dict[str, str]
     environments: dict[str, str]
     max_key_age: int | None = None
+    admin_scopes: tuple[str, ...] = ()
 
 
 _FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
@@ -83,6 +84,7 @@ NORTHWIND: Final = House(
     },
     {"sand": "partner sandbox"},
     730,
+    ("prices:write",),
 )
 HALDEN: Final = House(
     "halden",

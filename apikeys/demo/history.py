@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import secrets
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -19,11 +21,16 @@ from apikeys.models import (
     AuditEntry,
     Ending,
     Environment,
+    Invitation,
     KeyExemption,
+    KeyNetwork,
     KeyScope,
     KeyTerms,
     Member,
     Organization,
+    Policy,
+    PolicyExemption,
+    PolicyRule,
     RateLimit,
     RevocationReason,
     Role,
@@ -33,6 +40,7 @@ from apikeys.models import (
     Via,
 )
 from apikeys.models.audit import Changes, difference
+from apikeys.models.organization import environment_words
 
 USUAL_ENVIRONMENTS = {"prod": "production", "stag": "staging", "dev": "development"}
 # What happened longer ago than this is moved into the working hours of a weekday.
@@ -112,14 +120,37 @@ class History:
                 organization=self.organization, user=self.people[email], role=role, joined_at=at
             )
 
+    def invite(self, email: str, role: Role, codes: Sequence[str], days_ago: int) -> None:
+        """Let an invitation wait that its first admin sent some days ago."""
+        # Not by chance, so that the rest of the demo stays as it is.
+        at = (self.now - timedelta(days=days_ago)).replace(hour=10, minute=12, second=40)
+        sender = next(iter(self.house.roles))
+        lasts = timedelta(days=settings.INVITATION_DAYS)
+        invitation = Invitation.objects.create(
+            organization=self.organization,
+            email=email,
+            role=role,
+            digest=secrets.token_bytes(32),
+            invited_by=self.people[sender],
+            invited_by_label=sender,
+            created_at=at,
+            mailed_at=at,
+            expires_at=at + lasts,
+        )
+        limit = [self.environments[code] for code in codes]
+        invitation.environments.set(limit)
+        facts = {"role": str(role), "environments": environment_words(limit), "good_until": at + lasts}
+        self._enter(AuditAction.INVITATION_SEND, at, sender, target=email, changes=difference({}, facts))
+
     # Its keys
 
     def make_keys(self, plans: list[Plan]) -> list[ApiKey]:
         """Make the keys of some plans, the oldest first, and what the audit log says of them."""
         ordered = sorted(plans, key=lambda plan: -plan.age)
         keys = ApiKey.objects.bulk_create([self._key(plan) for plan in ordered])
+        KeyNetwork.objects.index(keys)
         KeyScope.objects.bulk_create(
-            KeyScope(key=key, scope=self.scopes[name])
+            KeyScope(key=key, scope=self.scopes[name], by_admin=self._is_admin(key))
             for plan, key in zip(ordered, keys, strict=True)
             for name in plan.scopes
         )
@@ -145,6 +176,30 @@ class History:
                 old.expires_at = self.now + timedelta(days=plan.ends_in)
                 old.save(update_fields=["expires_at"])
             self._tell_rotation(rotation)
+
+    def set_policy(self, exempt: str) -> None:
+        """Let a policy be in force, which an admin set some days ago and from which one key of a name is exempt."""
+        admin = self.people[next(iter(self.house.roles))]
+        at = (self.now - timedelta(days=9)).replace(hour=10, minute=31, second=8)
+        policy = Policy(organization=self.organization, changed_at=at, changed_by_label=admin.email)
+        scopes = tuple(self.scopes[name] for name in self.house.admin_scopes)
+        terms = replace(policy.full_terms(), least_purpose=20, environments_apart=True, admin_scopes=scopes)
+        changes = difference(policy.full_terms().facts(), terms.facts())
+        policy.apply(terms)
+        policy.save(force_insert=True)
+        self.organization.scopes.filter(name__in=self.house.admin_scopes).update(needs_admin=True)
+        self._enter(AuditAction.POLICY_EDIT, at, admin.email, target=self.organization.name, changes=changes)
+        key = self.organization.keys.for_pages().usable(self.now).get(name=exempt, environment__code="prod")
+        exemption = PolicyExemption(organization=self.organization, key=key, rule=PolicyRule.SEPARATION)
+        exemption.reason = "They call from one gateway until they move in spring"
+        exemption.until = (self.now + timedelta(days=120)).replace(hour=23, minute=59, second=59, microsecond=0)
+        exemption.changed_at, exemption.changed_by, exemption.changed_by_label = at, admin, admin.email
+        exemption.save(force_insert=True)
+        told = difference({}, exemption.facts())
+        self._enter(AuditAction.POLICY_EXEMPT, at + timedelta(minutes=4), admin.email, key=key, changes=told)
+
+    def _is_admin(self, key: ApiKey) -> bool:
+        return self.house.roles.get(key.created_by_label) == Role.ADMIN
 
     @staticmethod
     def _succeed(key: ApiKey, old: ApiKey) -> None:

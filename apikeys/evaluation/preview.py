@@ -10,7 +10,6 @@ from itertools import batched, groupby, pairwise
 from operator import itemgetter
 from typing import Any, Final
 
-from django.conf import settings
 from django.db.models import Case, Exists, F, OuterRef, Q, Subquery, Sum, When
 
 from apikeys.callers import network_of
@@ -172,7 +171,7 @@ def _first(*instants: datetime | None) -> datetime | None:
 
 
 def _unused(organization: Organization, terms: AlertRuleTerms, since: datetime, until: datetime) -> Iterator[Found]:  # noqa: ARG001
-    least = settings.UNUSED_AFTER_DAYS
+    least = organization.unused_after
     # Also those that ended since.
     keys = organization.keys.with_activity().annotate(quiet_since=quiet_since())
     unused = keys.filter(unused_condition(until, least))

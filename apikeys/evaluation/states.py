@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from itertools import batched
 from typing import Any, Final
 
-from django.conf import settings
 from django.db.models import F, Max
 
 from apikeys.evaluation.occurrences import newest_alerts
@@ -53,8 +52,8 @@ def ends_moved(keys: Sequence[int]) -> dict[int, datetime]:
 
 def unused_sightings(organization: Organization, now: datetime) -> Iterator[Sighting]:
     """Yield the keys that nobody uses, as the list says."""
-    limit = silence_limit(settings.UNUSED_AFTER_DAYS)
-    rows = organization.keys.unused(now).order_by("pk")
+    limit = silence_limit(organization.unused_after)
+    rows = organization.keys.unused(now, organization=organization).order_by("pk")
     columns = ("pk", "quiet_since", unused_kind(), limit, F("rhythm__usual_gap"))
     for pk, since, kind, days, gap in rows.values_list(*columns).iterator(BATCH):
         hours = gap // _HOUR_SECONDS if gap else None

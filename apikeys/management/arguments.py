@@ -13,7 +13,7 @@ from django.db.models import Q
 
 from apikeys import key_secret
 from apikeys.key_secret import CODE_PATTERN, PREFIX_PATTERN, PUBLIC_ID_LENGTH
-from apikeys.models import ApiKey, Environment, Member, Organization, Scope
+from apikeys.models import ApiKey, Environment, Member, Organization, Scope, User
 from apikeys.models.key_terms import MAX_RATE, RATE_PERIODS
 
 _LIFETIME = re.compile(r"(?P<number>[1-9][0-9]{0,4})(?P<unit>[dh])", re.ASCII)
@@ -126,6 +126,16 @@ def find_scopes(organization: Organization, names: list[str]) -> list[Scope]:
     return list(found.values())
 
 
+def find_person(email: str, argument: str = "") -> User:
+    """Return the person whose account has an address; else a fault, which begins with an argument's name."""
+    email = email.strip().lower()
+    person = User.objects.filter(email=email).first()
+    if person is None:
+        beginning = f"{argument}: there" if argument else "There"
+        raise CommandError(f"{beginning} is no account of {email}.")
+    return person
+
+
 def find_member(organization: Organization, email: str) -> Member | None:
     """Return the member with an address, if there is one."""
     members = organization.members.select_related("user")
@@ -169,6 +179,8 @@ def find_operator(key: ApiKey, email: str) -> Member:
         raise CommandError(f"--by: {email} is not a member of {key.organization.slug}.")
     if not member.can_operate:
         raise CommandError(f"--by: {email} is {member.role} in {key.organization.slug}; this needs operator or more.")
+    if not member.operates(key.environment):
+        raise CommandError(f"--by: {email} is limited to other environments than {key.environment.code}.")
     return member
 
 

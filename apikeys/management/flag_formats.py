@@ -57,7 +57,7 @@ class Format:
     """How findings are written: what comes first, what comes before those of a kind, and some of them."""
 
     opening: str
-    heading: Callable[[Flag, int], str]
+    heading: Callable[[Flag, int | None], str]
     lines: Callable[[Sequence[Finding]], str]
 
 
@@ -138,16 +138,21 @@ def _gap(hours: int) -> str:
     return f"{hours} h" if hours < _DAYS_FROM else f"{hours // 24} d"
 
 
-def _table_heading(flag: Flag, days: int) -> str:
+def _table_heading(flag: Flag, days: int | None) -> str:
     return f"\n{_TITLES[flag]} {_days(days)}\n{_COLUMNS}{_MORE_COLUMNS[flag]}\n"
 
 
-def _no_heading(_flag: Flag, _days: int) -> str:
+def _no_heading(_flag: Flag, _days: int | None) -> str:
     return ""
 
 
-def _days(days: int) -> str:
-    return f"{days} day{'' if days == 1 else 's'}"
+def days_words(days: int | None) -> str:
+    """Say a limit in words; None is that of each organization."""
+    return "the days of each organization" if days is None else f"{days} days"
+
+
+def _days(days: int | None) -> str:
+    return "1 day" if days == 1 else days_words(days)
 
 
 def fit(text: str, width: int) -> str:

@@ -36,9 +36,11 @@ from apikeys import alert_code
 from apikeys.models.alert_kind import AlertKind, Traits, alert_kinds
 from apikeys.models.alert_rule import AlertRule, AlertSettings
 from apikeys.models.audit import Actor, AuditAction, AuditEntry, Target
+from apikeys.models.catalogue import Environment
 from apikeys.models.delivery import Delivery
 from apikeys.models.key import ApiKey
 from apikeys.models.organization import AlertMail, Organization
+from apikeys.models.reach import require_reach
 from apikeys.models.text import validate_text
 
 LONGEST_ACKNOWLEDGEMENT: Final = timedelta(days=366)
@@ -189,6 +191,7 @@ class AlertQuerySet(models.QuerySet["Alert"]):
             open_ones = list(asked.select_related("key__environment", "key__owner__user").order_by("pk"))
             if not open_ones:
                 return []
+            require_reach(by, *{alert.key.environment for alert in open_ones if alert.key})
             self.filter(pk__in=[alert.pk for alert in open_ones]).update(**changed)
             told = AlertEvent.objects.record(open_ones, event, at=timezone.now(), by=by, note=note)
             Delivery.objects.enqueue(told, locked, AlertRule.objects.of(organization))
@@ -310,6 +313,11 @@ class Alert(models.Model):
     def is_acknowledged(self) -> bool:
         """Whether somebody has it in hand, and the time for that has not run out."""
         return self.acknowledged_until is not None and self.acknowledged_until > timezone.now()
+
+    @property
+    def environment(self) -> Environment | None:
+        """Where its key is used, None where it is about no key."""
+        return self.key.environment if self.key else None
 
     def owner_email(self, *, urgent: bool) -> str:
         """Return the address of the key's owner, empty where nobody is to be mailed."""

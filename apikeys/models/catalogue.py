@@ -147,6 +147,8 @@ class Scope(CatalogueEntry):
     organization = models.ForeignKey(Organization, models.PROTECT, related_name="scopes")
     name = models.CharField(max_length=64, validators=[validate_scope_name])
     description = models.CharField(max_length=200, validators=[validate_line])
+    # Whether only an admin may give it to a key: the organization's policy says so.
+    needs_admin = models.BooleanField(default=False, db_default=False)
 
     objects: ClassVar = CatalogueQuerySet.as_manager()
 

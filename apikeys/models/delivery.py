@@ -19,6 +19,7 @@ from django.utils import timezone
 from apikeys.models.alert_kind import AlertKind
 from apikeys.models.alert_rule import AlertRule, AlertSettings
 from apikeys.models.audit import Actor, AuditAction, AuditEntry
+from apikeys.models.audit_chain import AuditCheckpoint
 from apikeys.models.organization import AlertMail, Organization
 from apikeys.models.webhook import Webhook
 
@@ -63,6 +64,16 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
         """
         self._enqueue_mails([event for event in events if event.is_mailed], settings, rules)
         self._enqueue_webhooks(events, settings.organization)
+
+    def enqueue_checkpoint(self, checkpoint: AuditCheckpoint) -> int:
+        """Have the webhooks that want it told of a checkpoint; return how many. In the transaction that made it."""
+        webhooks = Webhook.objects.on().filter(organization=checkpoint.number)
+        made = [
+            self.model(organization_id=one.organization_id, channel=Channel.WEBHOOK, webhook=one, checkpoint=checkpoint)
+            for one in webhooks
+            if one.wants_checkpoints
+        ]
+        return len(self.bulk_create(made))
 
     def _enqueue_mails(
         self, events: Iterable[AlertEvent], settings: AlertSettings, rules: Mapping[AlertKind, AlertRule]
@@ -126,9 +137,15 @@ class Delivery(models.Model):
     first_event = models.BigIntegerField(null=True)
     last_event = models.BigIntegerField(null=True)
 
+    # Of a mail that tells which keys of a review wait for an answer: that review.
+    review = models.ForeignKey("apikeys.Review", models.PROTECT, null=True, related_name="deliveries")
+
     # Of a webhook: which, and the event; a test has none.
     webhook = models.ForeignKey(Webhook, models.CASCADE, null=True, related_name="deliveries")
     event = models.ForeignKey("apikeys.AlertEvent", models.CASCADE, null=True, related_name="deliveries")
+
+    # Of a webhook, in place of an event: the checkpoint of the audit log.
+    checkpoint = models.ForeignKey(AuditCheckpoint, models.CASCADE, null=True, related_name="deliveries")
 
     attempts = models.PositiveSmallIntegerField(default=0)
     # Whoever sends it has it until then; afterwards it is taken for dead.
@@ -143,8 +160,13 @@ class Delivery(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["organization", "email", "is_urgent"],
-                condition=models.Q(channel="mail", is_test=False, last_event__isnull=True),
+                condition=models.Q(channel="mail", is_test=False, last_event__isnull=True, review__isnull=True),
                 name="one_waiting_mail",
+            ),
+            models.UniqueConstraint(
+                fields=["review", "email"],
+                condition=models.Q(sent_at__isnull=True, failed_at__isnull=True),
+                name="one_waiting_reminder",
             ),
         ]
         indexes = [
@@ -176,7 +198,10 @@ class Delivery(models.Model):
         """Have it sent again, with the same id and of the same events; False when it waits to be sent anyway."""
         with transaction.atomic():
             current = Delivery.objects.select_for_update(of=("self",)).get(pk=self.pk)
-            if current.state in {DeliveryState.WAITING, DeliveryState.RETRYING}:
+            waiting = Delivery.objects.open().filter(review=current.review_id, email=current.email)
+            if current.state in {DeliveryState.WAITING, DeliveryState.RETRYING} or (
+                current.review_id and waiting.exists()
+            ):
                 return False
             current.due_at, current.attempts = timezone.now(), 0
             current.sent_at = current.failed_at = current.claimed_until = None

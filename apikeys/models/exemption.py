@@ -14,6 +14,7 @@ from apikeys.models.audit import Actor, AuditAction, AuditEntry, Changes, differ
 from apikeys.models.key import ApiKey, KeyExpiredError, KeyRevokedError
 from apikeys.models.key_status import Status
 from apikeys.models.organization import Member, Organization
+from apikeys.models.reach import require_reach
 from apikeys.models.text import validate_line
 
 # Two years and the rest of their last day.
@@ -45,6 +46,7 @@ class KeyExemptionQuerySet(models.QuerySet["KeyExemption"]):
         ``seen`` is ``changed_at`` of the exemption, run out or not, when this was asked; None when there was none.
         Raises ValidationError naming the field, StaleExemptionError, KeyRevokedError, KeyExpiredError.
         """
+        require_reach(by, key.environment)
         with transaction.atomic():
             # As who removes a member does: otherwise somebody could become the owner while they leave.
             Organization.objects.lock(key.organization_id)
@@ -129,6 +131,7 @@ class KeyExemption(models.Model):
 
         Raises StaleExemptionError when it was changed since ``seen``.
         """
+        require_reach(by, self.key.environment)
         with transaction.atomic():
             current = KeyExemption.objects.select_for_update(of=("self",)).select_related("owner__user").get(pk=self.pk)
             if not current.is_running:

@@ -20,6 +20,7 @@ LATE_AFTER: Final = {
     "evaluate_alerts": timedelta(minutes=35),
     "finish_rotations": timedelta(minutes=20),
     "send_alerts": timedelta(minutes=20),
+    "remind_reviews": timedelta(hours=2, minutes=15),
     "roll_up_usage": timedelta(hours=2, minutes=15),
     "verify_audit_log": timedelta(hours=2, minutes=15),
     "checkpoint_audit_log": timedelta(hours=26),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -17,10 +17,11 @@ from django.urls import reverse
 from django.utils import timezone
 
 from apikeys import key_secret
-from apikeys.models.audit import Actor, AuditAction, AuditEntry, difference
+from apikeys.models.audit import Actor, AuditAction, AuditEntry, Changes, difference
 from apikeys.models.catalogue import Environment, Scope
 from apikeys.models.extremes import MinuteOrEarliest, OrLatest
 from apikeys.models.key_age import ROTATE_SOON, rotate_by
+from apikeys.models.key_networks import KeyNetwork
 from apikeys.models.key_queries import AlreadyIssuedError, ApiKeyQuerySet, IssuedKey
 from apikeys.models.key_status import EXPIRING_WITHIN, Status, is_paused_at, status_at
 from apikeys.models.key_terms import (
@@ -33,6 +34,9 @@ from apikeys.models.key_terms import (
     require_scopes,
 )
 from apikeys.models.organization import Member, Organization
+from apikeys.models.policy import Policy
+from apikeys.models.policy_rule import PolicyRule, Standing
+from apikeys.models.reach import require_reach
 from apikeys.models.recording import UsageWatermark
 from apikeys.models.silence import KeySilence
 from apikeys.models.text import validate_line, validate_text
@@ -179,6 +183,19 @@ class ApiKey(models.Model):
     def __str__(self) -> str:
         return f"{self.name} {self.fingerprint}"
 
+    def save(self, **options: Any) -> None:
+        """Save it, and with its networks their index."""
+        is_new, fields = self._state.adding, options.get("update_fields")
+        if fields is not None and "networks" not in fields:
+            super().save(**options)
+            return
+        with transaction.atomic(savepoint=False):
+            super().save(**options)
+            if is_new:
+                KeyNetwork.objects.index([self])
+            else:
+                KeyNetwork.objects.reindex(self)
+
     def get_absolute_url(self) -> str:
         """Return the address of the key's page."""
         return reverse("key_detail", args=[self.organization.slug, self.public_id])
@@ -228,7 +245,15 @@ class ApiKey(models.Model):
     def is_to_rotate(self, within: timedelta = timedelta()) -> bool:
         """Whether the key is usable and should be rotated by now, or within a span; ApiKeyQuerySet.to_rotate in SQL."""
         is_old = self.is_usable and self.rotate_by is not None and self.rotate_by <= timezone.now() + within
-        return is_old and not self.rotates_away
+        return is_old and not self.rotates_away and not self.may_be_old
+
+    @property
+    def may_be_old(self) -> bool:
+        """Whether it is exempt from its organization's maximum age for the time being."""
+        if "exempt_from_age" in self.__dict__:  # for_pages() and for_list() read it with the key
+            found: bool = self.__dict__["exempt_from_age"]
+            return found
+        return bool(self.policy_exemptions.running().filter(rule=PolicyRule.AGE).exists())
 
     @property
     def is_rotation_due(self) -> bool:
@@ -256,6 +281,7 @@ class ApiKey(models.Model):
             last_used_at=last_used,
             usual_gap=self.known_rhythm.usual_gap if self.known_rhythm else None,
             recording_since=self._recording_since,
+            days=self.organization.unused_after,
         )
 
     @property
@@ -290,6 +316,9 @@ class ApiKey(models.Model):
     @property
     def scope_names(self) -> list[str]:
         """The names of the scopes it holds, sorted."""
+        if "known_scope_names" in self.__dict__:  # fetch_named() reads them with the keys
+            found: list[str] = self.__dict__["known_scope_names"]
+            return found
         return sorted(scope.name for scope in self.scopes.all())
 
     @property
@@ -318,6 +347,17 @@ class ApiKey(models.Model):
         mine = models.Q(old_key=self) | models.Q(new_key=self)
         found: Rotation | None = self.organization.rotations.open().filter(mine).select_related("organization").first()
         return found
+
+    @property
+    def successor_expiry(self) -> datetime | None:
+        """When a key on the same terms expires that takes its place now: as this one, or as soon as it must."""
+        return Policy.objects.of(self.organization).successor_expiry(self.expires_at, self)
+
+    @property
+    def renewed_expiry(self) -> datetime | None:
+        """When a key expires that takes its place now and lives as long, or as long as it may; None is never."""
+        end = timezone.now() + self.lifetime if self.lifetime else None
+        return Policy.objects.of(self.organization).successor_expiry(end, self)
 
     @property
     def rotates_away(self) -> bool:
@@ -375,7 +415,38 @@ class ApiKey(models.Model):
             rate_limit=self.limit,
         )
 
+    @property
+    def standing(self) -> Standing:
+        """What a policy looks at, with the key's own end: while it is rotated, its row tells the rotation's."""
+        rotation = self.open_rotation
+        is_old = rotation is not None and rotation.old_key_id == self.pk
+        own = rotation.own_expiry if rotation and is_old else self.expires_at
+        return Standing.of(self, list(self.scopes.all()), own)
+
+    @property
+    def violations(self) -> list[PolicyRule]:
+        """The rules of its organization's policy that it violates, without those from which it is exempt."""
+        terms = Policy.objects.of(self.organization).full_terms()
+        if not terms.rules or self.is_dead:
+            return []
+        mine = ApiKey.objects.filter(pk=self.pk)
+        names = [f"violates_{rule}" for rule in terms.rules]
+        found = mine.with_violations(terms, self.organization, timezone.now()).values_list(*names).get()
+        return [rule for rule, violates in zip(terms.rules, found, strict=True) if violates]
+
     # What may be done to it
+
+    def hold(self, scopes: Sequence[Scope], given: Collection[int], *, like: ApiKey | None = None) -> None:
+        """Write the scopes of a new key. Those of some ids are given by an admin, and those that one gave another."""
+        inherited = set(like.given_by_admin) if like else set()
+        KeyScope.objects.bulk_create(
+            KeyScope(key=self, scope=scope, by_admin=scope.pk in given or scope.pk in inherited) for scope in scopes
+        )
+
+    @property
+    def given_by_admin(self) -> list[int]:
+        """The ids of its scopes that an admin gave it."""
+        return list(KeyScope.objects.filter(key=self, by_admin=True).values_list("scope_id", flat=True))
 
     def apply(self, terms: KeyTerms) -> None:
         """Take over what was chosen, without saving. Raises ValidationError naming each field that is wrong."""
@@ -424,18 +495,20 @@ class ApiKey(models.Model):
 
         Raises ValidationError, KeyRevokedError, and StaleKeyError when ``version`` is not the current one.
         """
+        require_reach(by, self.environment)
         with transaction.atomic():
             Organization.objects.lock(self.organization_id)
             current = self.lock()
             if version is not None and version != current.version:
                 raise StaleKeyError
             require_scopes(terms.scopes)
-            before = current.facts()
+            before, was = current.facts(), current.standing
             if terms.expires_at != current.expires_at and current.rotates_away:
                 raise ValidationError({"expires_at": ["Its rotation says when it ends: extend or cancel that."]})
             current.apply(terms)
+            given = Policy.objects.of(self.organization).require(current, terms.scopes, by=by, before=lambda: was)
             current.scopes.set(terms.scopes)
-            changes = difference(before, current.facts())
+            changes = difference(before, current.facts()) | current.confirm(given)
             if not changes:
                 return
             current.version += 1
@@ -447,12 +520,20 @@ class ApiKey(models.Model):
             )
             self._record(AuditAction.KEY_EDIT, by, changes)
 
+    def confirm(self, given: Collection[int]) -> Changes:
+        """Note that an admin gives some of its scopes, and return how that changes those that need one."""
+        mine = KeyScope.objects.filter(key=self, scope__in=given, by_admin=False)
+        names = sorted(mine.filter(scope__needs_admin=True).values_list("scope__name", flat=True))
+        mine.update(by_admin=True)
+        return {"scopes_given_by_an_admin": [[], names]} if names else {}
+
     def narrow(self, scopes: Collection[str], *, by: Actor, version: int) -> None:
         """Take some scopes from the key, by name.
 
         Raises KeyRevokedError, StaleKeyError when ``version`` is not the current one or a scope is not the key's, and
         ValidationError when none is named or none would be left.
         """
+        require_reach(by, self.environment)
         with transaction.atomic():
             Organization.objects.lock(self.organization_id)
             current = self.lock()
@@ -484,6 +565,7 @@ class ApiKey(models.Model):
         """
         if lasting is not None and not PAUSES[0] <= lasting <= PAUSES[-1]:
             raise ValidationError({"lasting": "A pause that ends by itself lasts 5 minutes to 24 hours."})
+        require_reach(by, self.environment)
         with transaction.atomic():
             current, now = self.lock(), timezone.now()
             if is_paused_at(now, current.paused_at, current.paused_until):
@@ -497,6 +579,7 @@ class ApiKey(models.Model):
 
     def resume(self, *, by: Actor) -> bool:
         """Let a paused key work again; False when it was not paused, or is no longer."""
+        require_reach(by, self.environment)
         with transaction.atomic():
             current = self.lock()
             if not is_paused_at(timezone.now(), current.paused_at, current.paused_until):
@@ -513,6 +596,7 @@ class ApiKey(models.Model):
         ``at`` is for a key that has been refused since then, at its rotation's deadline. An open rotation of the key
         is closed. Raises KeyRevokedError when it was revoked before, ValidationError for a note over its limit.
         """
+        require_reach(by, self.environment)
         self.revoked_at, self.revoked_by, self.revoked_by_label = at or timezone.now(), by.user, by.label
         self.revoked_reason, self.revoked_note = reason, note.strip()
         ApiKey.revoked_note.field.clean(self.revoked_note, self)
@@ -544,6 +628,7 @@ class ApiKey(models.Model):
         The new key is a row of its own, so that the old one's fingerprint, usage and attempts stay apart.
         Raises KeyRevokedError, KeyExpiredError, AlreadyIssuedError, and RotationRunningError while it is rotated.
         """
+        require_reach(by, self.environment)
         with transaction.atomic():
             Organization.objects.lock(self.organization_id)
             if form_token and (same := self.organization.keys.filter(form_token=form_token).first()):
@@ -556,7 +641,7 @@ class ApiKey(models.Model):
             issued = ApiKey.objects.issue(
                 self.organization,
                 self.environment,
-                current.terms,
+                current.terms.until(current.successor_expiry),
                 by=by,
                 form_token=form_token,
                 replaces=self,
@@ -572,6 +657,8 @@ class ApiKey(models.Model):
             rhythm.pass_on(successor)
         if exemption := self.exemption_now:
             exemption.pass_on(successor, by=by)
+        for one in self.policy_exemptions.running():
+            one.pass_on(successor, by=by)
 
     def stand_alone(self) -> None:
         """Take it out of its lineage: it took nobody's place after all."""
@@ -594,6 +681,8 @@ class KeyScope(models.Model):
 
     key = models.ForeignKey(ApiKey, models.CASCADE)
     scope = models.ForeignKey(Scope, models.PROTECT)
+    # Whether an admin gave it, or has saved the key with it since.
+    by_admin = models.BooleanField(default=False, db_default=False)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["key", "scope"], name="scope_once_per_key")]

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from django.apps import apps
 from django.conf import settings
 from django.db import connection, models, transaction
+from django.db.models.expressions import Combinable
 from django.db.models.lookups import GreaterThan, LessThanOrEqual
 from django.utils import timezone
 
 from apikeys import key_secret
 from apikeys.key_secret import KeySecret
+from apikeys.models.among import Among
 from apikeys.models.audit import Actor, AuditAction, AuditEntry, difference
 from apikeys.models.catalogue import Environment
 from apikeys.models.extremes import OrLatest
@@ -24,10 +26,13 @@ from apikeys.models.key_age import ROTATE_SOON, made_for
 from apikeys.models.key_status import EXPIRING_WITHIN, Status, dead_condition, status_conditions, usable_condition
 from apikeys.models.key_terms import KeyTerms, require_scopes
 from apikeys.models.organization import SYSTEM_SLUG, Member, Organization
+from apikeys.models.policy import Policy
+from apikeys.models.policy_rule import PolicyRule, PolicyTerms, without_exempt
+from apikeys.models.reach import require_reach
 from apikeys.models.silence import (
     Silence,
     exempt_condition,
-    not_exempt_condition,
+    for_each,
     quiet_since,
     recording_since,
     silence_conditions,
@@ -66,6 +71,18 @@ WITH RECURSIVE found (contact, place) AS (
 )
 SELECT contact FROM found WHERE contact IS NOT NULL
 """
+
+
+def violations(
+    terms: PolicyTerms, organization: Organization, now: datetime, *rules: PolicyRule
+) -> dict[PolicyRule, models.Q]:
+    """Return the condition of the keys that violate each rule of a policy, or some, and are not exempt from it."""
+    conditions = terms.conditions(organization, now, rules or tuple(PolicyRule))
+    return {rule: condition & without_exempt(rule, now) for rule, condition in conditions.items()}
+
+
+def _exempt_from_age() -> Combinable:
+    return models.ExpressionWrapper(~without_exempt(PolicyRule.AGE, timezone.now()), models.BooleanField())
 
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
@@ -109,7 +126,7 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         old = LessThanOrEqual(models.F("created_at"), made_for(now + within, organization))
         # What is being rotated needs no reminder.
         rotations = apps.get_model("apikeys", "Rotation").objects.open().filter(old_key=models.OuterRef("pk"))
-        return self.usable(now).filter(old, ~models.Exists(rotations))
+        return self.usable(now).filter(old, ~models.Exists(rotations), without_exempt(PolicyRule.AGE, now))
 
     def to_rotate_soon(
         self, now: datetime | None = None, within: timedelta = ROTATE_SOON, *, organization: Organization | None = None
@@ -119,39 +136,75 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         to_rotate = self.to_rotate(now, within, organization=organization)
         return to_rotate.filter(GreaterThan(models.F("created_at"), made_for(now, organization)))
 
-    def with_silence(self, *kinds: Silence, now: datetime | None = None, days: int | None = None) -> Self:
+    def with_silence(
+        self,
+        *kinds: Silence,
+        now: datetime | None = None,
+        days: int | None = None,
+        organization: Organization | None = None,
+    ) -> Self:
         """Return the usable keys whose silence is of one of some kinds, with ``quiet_since``: since when.
 
-        ``days`` is settings.UNUSED_AFTER_DAYS unless given. An exemption changes nothing here.
+        ``days`` is Organization.unused_after unless given; ``organization`` is that of all the keys, where they are of
+        one, and saves a query. An exemption changes nothing here.
         """
         now = now or timezone.now()
-        conditions = silence_conditions(now, settings.UNUSED_AFTER_DAYS if days is None else days)
-        wanted = functools.reduce(operator.or_, (conditions[kind] for kind in kinds))
-        return self.usable(now).with_activity().annotate(quiet_since=quiet_since()).filter(wanted)
 
-    def unused(self, now: datetime | None = None, days: int | None = None) -> Self:
-        """Return the usable keys that nobody uses, never or not any more, but for those that may be silent."""
-        now = now or timezone.now()
-        condition = unused_condition(now, settings.UNUSED_AFTER_DAYS if days is None else days)
+        def wanted(days: int) -> models.Q:
+            conditions = silence_conditions(now, days)
+            return functools.reduce(operator.or_, (conditions[kind] for kind in kinds))
+
+        condition = for_each(organization, days, wanted)
         return self.usable(now).with_activity().annotate(quiet_since=quiet_since()).filter(condition)
 
-    def count_silences(self, now: datetime, most: int) -> dict[Silence, int]:
-        """Count the usable silent keys of each kind, without those that may be silent; ``most`` of them at most."""
-        conditions = silence_conditions(now, settings.UNUSED_AFTER_DAYS)
-        kinds = models.Case(
-            *(models.When(condition, then=models.Value(kind)) for kind, condition in conditions.items())
-        )
-        silent = self.with_silence(*Silence, now=now).filter(not_exempt_condition(now)).annotate(kind=kinds)
-        # By the index that finds silent keys fastest: those that were never used first.
-        silent = silent.order_by("activity__last_used_minute", "activity__key_id")
-        counts = {kind.value: models.Count("kind", filter=models.Q(kind=kind)) for kind in Silence}
-        found = silent.values("kind")[:most].aggregate(**counts)
-        return {kind: found[kind.value] for kind in Silence}
+    def unused(
+        self, now: datetime | None = None, days: int | None = None, *, organization: Organization | None = None
+    ) -> Self:
+        """Return the usable keys that nobody uses, never or not any more, but for those that may be silent.
+
+        See with_silence().
+        """
+        now = now or timezone.now()
+        condition = for_each(organization, days, functools.partial(unused_condition, now))
+        return self.usable(now).with_activity().annotate(quiet_since=quiet_since()).filter(condition)
 
     def exempted(self, now: datetime | None = None) -> Self:
         """Return the usable keys that may be silent for the time being."""
         now = now or timezone.now()
         return self.usable(now).filter(exempt_condition(now))
+
+    def violating(self, terms: PolicyTerms, organization: Organization, now: datetime, *rules: PolicyRule) -> Self:
+        """Return an organization's usable keys that violate a policy, or some of its rules, and are not exempt.
+
+        None violates a rule that is not on.
+        """
+        conditions = violations(terms, organization, now, *rules)
+        if not conditions:
+            return self.none()
+        return self.usable(now).filter(functools.reduce(operator.or_, conditions.values()))
+
+    def with_violations(self, terms: PolicyTerms, organization: Organization, now: datetime) -> Self:
+        """Tell of each key which rules of a policy it violates, as ``violates_lifetime`` and so on."""
+        told = violations(terms, organization, now)
+        usable = usable_condition(now)
+        flags = {
+            f"violates_{rule}": models.Case(
+                models.When(usable & condition, then=models.Value(value=True)), default=models.Value(value=False)
+            )
+            for rule, condition in told.items()
+        }
+        return self.annotate(**flags)
+
+    def count_violations(
+        self, terms: PolicyTerms, organization: Organization, now: datetime, *rules: PolicyRule
+    ) -> dict[PolicyRule, int]:
+        """Count an organization's usable keys that violate each rule of a policy, or of some, and are not exempt."""
+        conditions = violations(terms, organization, now, *rules)
+        if not conditions:
+            return {}
+        counts = {f"violating_{rule}": models.Count("pk", filter=condition) for rule, condition in conditions.items()}
+        found = self.usable(now).order_by().aggregate(**counts)
+        return {rule: found[f"violating_{rule}"] for rule in conditions}
 
     def tried_since_end(self, since: datetime, now: datetime | None = None) -> Self:
         """Return the dead keys that somebody has presented since an instant, and after their own end."""
@@ -177,7 +230,7 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def for_pages(self) -> Self:
         """Fetch with each key what every page shows of it, in a fixed number of queries."""
         return (
-            self.annotate(recording_since=recording_since())
+            self.annotate(recording_since=recording_since(), exempt_from_age=_exempt_from_age())
             .select_related(
                 "organization",
                 "environment",
@@ -199,7 +252,8 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
 
     def for_list(self) -> Self:
         """Fetch with each key what a row of the list shows of it, but for fetch_named(): see there."""
-        return self.annotate(recording_since=recording_since()).select_related("activity", "rhythm", "exemption")
+        told = {"recording_since": recording_since(), "exempt_from_age": _exempt_from_age()}
+        return self.annotate(**told).select_related("activity", "rhythm", "exemption")
 
     @staticmethod
     def fetch_named(keys: Sequence[ApiKey]) -> None:
@@ -209,7 +263,14 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         """
         members = Member.objects.select_related("user")
         whose = [models.Prefetch(name, members) for name in ("owner", "exemption__owner")]
-        models.prefetch_related_objects(keys, "environment", *whose, "scopes")
+        models.prefetch_related_objects(keys, "environment", *whose)
+        # Names alone: a scope for each key that holds it takes as long to make as all else.
+        names: dict[int, list[str]] = {key.pk: [] for key in keys}
+        held = apps.get_model("apikeys", "KeyScope").objects.filter(Among(models.F("key_id"), list(names)))
+        for key_id, name in held.values_list("key_id", "scope__name"):
+            names[key_id].append(name)
+        for key in keys:
+            key.__dict__["known_scope_names"] = sorted(names[key.pk])
 
     def issue(
         self,
@@ -225,6 +286,9 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
 
         Raises ValidationError naming the field, AlreadyIssuedError when the form was sent before.
         """
+        # What takes another key's place is for the verb that replaces it to refuse: an owner may take it by a link.
+        if replaces is None:
+            require_reach(by, environment)
         secret = key_secret.make(organization.key_prefix, environment.code)
         number = max(settings.KEY_PEPPERS)
         key = self.model(
@@ -246,8 +310,10 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
             if form_token and (same := self.filter(organization=organization, form_token=form_token).first()):
                 raise AlreadyIssuedError(same)
             require_scopes(terms.scopes)
+            before = (lambda: replaces.standing) if replaces else None
+            given = Policy.objects.of(organization).require(key, terms.scopes, by=by, before=before)
             key.save(force_insert=True)
-            key.scopes.set(terms.scopes)
+            key.hold(terms.scopes, given, like=replaces)
             AuditEntry.objects.record(
                 AuditAction.KEY_ISSUE,
                 by=by,

@@ -17,6 +17,7 @@ from django.db.models import Count, F, Max, Min, Q, QuerySet, Sum, Value
 from django.db.models.expressions import Combinable, RawSQL
 from django.utils import timezone
 
+from apikeys.models.among import Among
 from apikeys.models.counting import roll_up
 from apikeys.models.counting_sql import MOST_KEPT, OTHERS, value_sql
 from apikeys.models.extremes import EPOCH, EpochSeconds, floor_minute
@@ -95,8 +96,9 @@ class UsageHourQuerySet(models.QuerySet["UsageHour"]):
         """Return the requests of several keys between instants by outcome; keys without any are left out."""
         found: dict[int, dict[str, int]] = {}
         sources = Sources.of(since, until, keys=keys)
-        rolled = self.filter(sources.rolled_condition("hour"), key_id__in=keys)
-        raw = UsageEvent.objects.filter(sources.raw_condition(), key_id__in=keys)
+        of_keys = Among(F("key_id"), keys)
+        rolled = self.filter(sources.rolled_condition("hour"), of_keys)
+        raw = UsageEvent.objects.filter(sources.raw_condition(), of_keys)
         for rows, total in ((rolled, Sum("count")), (raw, Count("*"))):
             for key_id, outcome, count in rows.values_list("key_id", "outcome").annotate(total=total).order_by():
                 counts = found.setdefault(key_id, {})
@@ -115,10 +117,11 @@ class UsageHourQuerySet(models.QuerySet["UsageHour"]):
     ) -> Iterator[tuple[int, datetime, str, int]]:
         """Yield (key id, start of minute, hour or day, outcome, count) of what a condition on the outcome keeps."""
         sources, condition = Sources.of(since, until, split=split, keys=keys), condition or Q()
+        of_keys = Among(F("key_id"), keys)
         if sources.rolled:
-            rolled = self.filter(sources.rolled_condition("hour"), condition, key_id__in=keys)
+            rolled = self.filter(sources.rolled_condition("hour"), condition, of_keys)
             yield from _grouped(rolled, "hour", unit, Sum("count"))
-        raw = UsageEvent.objects.filter(sources.raw_condition(), condition, key_id__in=keys)
+        raw = UsageEvent.objects.filter(sources.raw_condition(), condition, of_keys)
         yield from _grouped(raw, "at", unit, Count("*"))
 
 
@@ -146,7 +149,7 @@ def _grouped(
     rows: QuerySet[Any], time: str, unit: timedelta, total: Sum | Count
 ) -> Iterator[tuple[int, datetime, str, int]]:
     numbered = rows.annotate(unit=unit_number(time, unit)).values_list("key_id", "unit", "outcome")
-    for key_id, number, outcome, count in numbered.annotate(total=total).order_by().iterator():
+    for key_id, number, outcome, count in numbered.annotate(total=total).order_by():
         yield key_id, unit_start(number, unit), outcome, count
 
 

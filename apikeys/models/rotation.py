@@ -19,7 +19,9 @@ from django.db import models, transaction
 from django.urls import reverse
 from django.utils import timezone
 
+from apikeys.models.among import Among
 from apikeys.models.audit import Actor, AuditAction, AuditEntry, Changes, difference
+from apikeys.models.catalogue import Environment
 from apikeys.models.key import (
     ApiKey,
     KeyExpiredError,
@@ -31,6 +33,8 @@ from apikeys.models.key_queries import IssuedKey
 from apikeys.models.key_status import Status
 from apikeys.models.key_terms import LATEST_EXPIRY
 from apikeys.models.organization import Organization
+from apikeys.models.policy import Policy
+from apikeys.models.reach import require_reach
 from apikeys.models.text import validate_line
 
 MAX_OVERLAP: Final = timedelta(days=90)
@@ -156,9 +160,15 @@ class RotationQuerySet(models.QuerySet["Rotation"]):
 
     def open_of(self, keys: Sequence[ApiKey]) -> dict[int, Rotation]:
         """Return the open rotations of several keys, by key id; old keys and new ones."""
-        ids = [key.pk for key in keys]
-        found = self.open().filter(models.Q(old_key__in=ids) | models.Q(new_key__in=ids)).select_related("organization")
-        return {pk: rotation for rotation in found for pk in (rotation.old_key_id, rotation.new_key_id) if pk}
+        known = {key.pk: key for key in keys}
+        ids, of_key = list(known), dict[int, Rotation]()
+        either = Among(models.F("old_key_id"), ids) | Among(models.F("new_key_id"), ids)
+        for rotation in self.open().filter(either):
+            for pk in (rotation.old_key_id, rotation.new_key_id):
+                if pk in known:
+                    rotation.organization = known[pk].organization
+                    of_key[pk] = rotation
+        return of_key
 
     def overdue(self, now: datetime | None = None) -> Self:
         """Return the open ones whose deadline has passed."""
@@ -180,7 +190,10 @@ class RotationQuerySet(models.QuerySet["Rotation"]):
 
     def newest_of(self, key: ApiKey) -> Rotation | None:
         """Return the rotation that a key is or was in, the newest where it was in several."""
-        return self.for_pages().filter(models.Q(old_key=key) | models.Q(new_key=key)).order_by("-pk").first()
+        mine = models.Q(old_key=key) | models.Q(new_key=key)
+        # Most keys were in none: found without all that is joined, which takes longer to plan than to read.
+        found = self.filter(mine).order_by("-pk").values_list("pk", flat=True).first()
+        return self.for_pages().get(pk=found) if found else None
 
     def with_token(self, token: str) -> Rotation | None:
         """Return the rotation that a link's token belongs to, whether it is still good or not."""
@@ -194,6 +207,7 @@ class RotationQuerySet(models.QuerySet["Rotation"]):
         Raises ValidationError naming the field, KeyRevokedError, KeyExpiredError, KeyPausedError,
         RotationRunningError with the rotation that the key is in, AlreadyStartedError for a form that was sent before.
         """
+        require_reach(by, key.environment)
         with transaction.atomic():
             Organization.objects.lock(key.organization_id)
             if form_token and (same := key.organization.rotations.filter(form_token=form_token).first()):
@@ -343,6 +357,9 @@ class Rotation(models.Model):
                 faults["new_expires_at"] = ["The new key must work for longer than the old one."]
             elif terms.new_expires_at > LATEST_EXPIRY:
                 faults["new_expires_at"] = ["The expiry must be before the end of the year 2100."]
+        policy = Policy.objects.of(self.organization)
+        if told := policy.expiry_fault(self.old_key, terms.new_expires_at, self.own_expiry):
+            faults.setdefault("new_expires_at", [told])
         if terms.link_lasts is not None and (fault := self._link_fault(terms.link_lasts)):
             faults["link_lasts"] = [fault]
         try:
@@ -387,6 +404,11 @@ class Rotation(models.Model):
     def overlap(self) -> timedelta:
         """How long both keys work, from the clock's start on."""
         return timedelta(seconds=self.overlap_seconds)
+
+    @property
+    def environment(self) -> Environment:
+        """Where its keys are used."""
+        return self.old_key.environment
 
     @property
     def owner_address(self) -> str:
@@ -447,8 +469,10 @@ class Rotation(models.Model):
     def issue(self, *, by: Actor) -> IssuedKey:
         """Make the new key, on the old one's terms but for its end. Call it with the organization locked."""
         old = self.old_key
+        # The policy may have become stricter since a link was sent.
+        expires_at = Policy.objects.of(old.organization).successor_expiry(self.new_expires_at, old)
         issued = ApiKey.objects.issue(
-            old.organization, old.environment, old.terms.until(self.new_expires_at), by=by, replaces=old
+            old.organization, old.environment, old.terms.until(expires_at), by=by, replaces=old
         )
         old.pass_on(issued.key, by=by)
         self.new_key, self.link_digest, self.link_until = issued.key, None, None
@@ -461,6 +485,7 @@ class Rotation(models.Model):
         Only its digest is kept. Raises ValidationError naming ``link_lasts``, RotationOverError when there is no
         key to take.
         """
+        require_reach(by, self.environment)
         with transaction.atomic():
             current = self._lock()
             if not current.awaits_owner:
@@ -494,6 +519,7 @@ class Rotation(models.Model):
 
         Raises ValidationError naming ``end``, RotationOverError, StaleRotationError.
         """
+        require_reach(by, self.environment)
         with transaction.atomic():
             current = self._lock()
             before = current.deadline
@@ -514,6 +540,7 @@ class Rotation(models.Model):
 
     def finish(self, *, by: Actor, ending: Ending = Ending.FINISHED, note: str = "") -> None:
         """Revoke the old key; after its deadline this says what was so from then on. Raises RotationOverError."""
+        require_reach(by, self.environment)
         with transaction.atomic():
             current = self._lock()
             if current.closed_at is not None:
@@ -531,6 +558,7 @@ class Rotation(models.Model):
 
     def cancel(self, *, by: Actor) -> None:
         """Revoke the new key and give the old one its own end back. Raises RotationOverError."""
+        require_reach(by, self.environment)
         with transaction.atomic():
             current = self._lock()
             if not current.is_open:

@@ -57,3 +57,8 @@ class Session(AbstractBaseSession):
         if browser and system:
             return f"{browser} on {system}"
         return browser or system or re.split(r"[ /(]", self.user_agent, maxsplit=1)[0] or "Unknown"
+
+    @property
+    def words(self) -> str:
+        """What the audit log and a screen reader call it."""
+        return f"{self.device}, {self.address or 'unknown address'}"

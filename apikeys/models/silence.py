@@ -1,15 +1,16 @@
 """What a key's silence means: nobody uses it, or it is only quiet. One definition, in SQL and in Python: docs/unused.md
 
 A key is silent when its last accepted request, or without one its creation, is longer ago than
-settings.UNUSED_AFTER_DAYS, to the minute. Its own rhythm may explain that: what runs once a quarter is silent for a
-quarter.
+the days of Organization.unused_after, to the minute. Its own rhythm may explain that: what runs once a quarter is
+silent for a quarter.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from django.apps import apps
 from django.conf import settings
@@ -21,6 +22,7 @@ from django.db.models.lookups import GreaterThan, LessThan, LessThanOrEqual
 from django.utils import timezone
 
 from apikeys.models.extremes import EARLIEST, EPOCH, EpochSeconds, epoch_seconds, floor_minute
+from apikeys.models.organization import Organization
 from apikeys.models.recording import UsageWatermark
 
 DAY: Final = timedelta(days=1)
@@ -104,6 +106,35 @@ def used_since(border: datetime) -> Q:
     return Q(activity__last_used_minute__gte=floor_minute(border))
 
 
+def for_each(organization: Organization | None, days: int | None, condition: Callable[[int], Q]) -> Q:
+    """Return a condition that asks for days of silence, with those of the organization that a key is of.
+
+    ``days``, where given, are those of all keys. ``organization`` is that of all the keys, where they are of one: its
+    days are known then. Otherwise a query asks which organizations have days of their own.
+    """
+    if days is None and organization is not None:
+        days = organization.unused_after
+    if days is not None:
+        return condition(days)
+    usual, own = settings.UNUSED_AFTER_DAYS, _own_days()
+    if not own:
+        return condition(usual)
+    others = [pk for some in own.values() for pk in some]
+    found = ~Q(organization__in=others) & condition(usual)
+    for some_days, organizations in own.items():
+        found |= Q(organization__in=organizations) & condition(some_days)
+    return found
+
+
+def _own_days() -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    asked = Organization.objects.filter(unused_after_days__isnull=False).order_by("pk")
+    rows: Iterator[Any] = asked.values_list("pk", "unused_after_days").iterator()
+    for pk, days in rows:
+        found.setdefault(days, []).append(pk)
+    return found
+
+
 def used_before(border: datetime) -> Q:
     """Return the condition of keys that were last used before the minute of an instant, or never."""
     return Q(activity__last_used_minute__lt=floor_minute(border))
@@ -151,11 +182,16 @@ def not_exempt_condition(now: datetime) -> Q:
     return Q(~Exists(exemptions.filter(key=OuterRef("pk"), until__gt=now)))
 
 
-def silence_limit(days: int) -> Combinable:
-    """Return the days after which a key's silence makes it unused, as an expression on keys."""
+def silence_limit(days: int | None) -> Combinable:
+    """Return the days after which a key's silence makes it unused, as an expression on keys.
+
+    ``days`` None is those of each key's organization.
+    """
     slack, whole = SLACK
     learnt = Coalesce("rhythm__usual_gap", 0) * Value(slack) / Value(whole * DAY // _SECOND)
-    return Greatest(Value(days), learnt, output_field=models.BigIntegerField())
+    usual = Value(settings.UNUSED_AFTER_DAYS)
+    least = Coalesce("organization__unused_after_days", usual) if days is None else Value(days)
+    return Greatest(least, learnt, output_field=models.BigIntegerField())
 
 
 def unused_kind() -> Combinable:
@@ -207,11 +243,12 @@ class KeySilence:
         last_used_at: datetime | None,
         usual_gap: int | None,
         recording_since: datetime | None,
+        days: int,
     ) -> KeySilence | None:
         """Return the silence of a key now, None when it is not silent; ``usual_gap`` is in seconds."""
         now = timezone.now()
         gap = usual_gap * _SECOND if usual_gap else None
-        kind = silence_at(now, settings.UNUSED_AFTER_DAYS, created_at, last_used_at, gap, recording_since)
+        kind = silence_at(now, days, created_at, last_used_at, gap, recording_since)
         if kind is None:
             return None
         late = recording_since if recording_since and recording_since > created_at else None

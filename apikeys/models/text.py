@@ -27,7 +27,7 @@ def validate_line(value: str) -> None:
     if holds_key(value):
         raise ValidationError("This holds a full API key, which is kept nowhere. Name it by its fingerprint.")
     for character in value:
-        if unicodedata.category(character) in {"Cc", "Cs"} or character in BIDI_CONTROLS:
+        if unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} or character in BIDI_CONTROLS:
             raise ValidationError(f"Control characters are not allowed (U+{ord(character):04X}).")
 
 

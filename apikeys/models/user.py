@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from django.apps import apps
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.core.exceptions import ValidationError
 from django.db import models
@@ -12,6 +13,15 @@ from django.utils import timezone
 
 from apikeys.models.text import validate_line
 from apikeys.time_zones import find_zone
+
+
+def has_second_factor(user: str) -> models.Exists:
+    """Return whether somebody has an authenticator app or a passkey, where ``user`` names their id in a query.
+
+    Recovery codes only stand in for one of these.
+    """
+    authenticators = apps.get_model("mfa", "Authenticator").objects
+    return models.Exists(authenticators.filter(user=models.OuterRef(user), type__in=("totp", "webauthn")))
 
 
 class UserManager(BaseUserManager["User"]):

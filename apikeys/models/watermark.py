@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 from django.db import connection, models
 from django.db.models import Q
 
+from apikeys.models.among import Among
 from apikeys.models.recording import UsageWatermark
 from apikeys.models.series import floor_day, floor_hour
 from apikeys.models.usage import DAY, HOUR
@@ -95,7 +96,8 @@ class Sources:
             return cls(None, [], _cut([Span(since, until)], since, until))
         notes = LateHour.objects.between(floor(since), mark.until)
         if keys is not None:
-            notes = notes.filter(key_id__in=keys)
+            of_keys = Q(key_id__in=keys) if isinstance(keys, models.QuerySet) else Among(models.F("key_id"), keys)
+            notes = notes.filter(of_keys)
         late = {floor(hour) for hour in notes.values_list("hour", flat=True).distinct()}
         cut = {floor(at) for at in (since, until, *split) if at and at != floor(at)}
         kept = [start for start in late | cut if mark.raw_from is None or start >= mark.raw_from]

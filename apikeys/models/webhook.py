@@ -26,6 +26,8 @@ MOST_WEBHOOKS: Final = 20
 OVERLAP: Final = timedelta(hours=24)
 # A webhook that fails for so long without one success in between is switched off.
 OFF_AFTER: Final = timedelta(days=5)
+# What a webhook may be told of beside kinds of alerts, when it is chosen.
+CHECKPOINT: Final = "audit.checkpoint"
 
 
 class WebhookFormat(models.TextChoices):
@@ -55,7 +57,7 @@ class Webhook(models.Model):
     name = models.CharField(max_length=100, validators=[validate_line])
     url = models.CharField(max_length=500)
     format = models.CharField(max_length=16, choices=WebhookFormat.choices, default=WebhookFormat.STANDARD)
-    # Of which kinds it is told; empty is all.
+    # Of which kinds it is told; empty is every kind of alert. CHECKPOINT may be among them.
     kinds = models.JSONField(default=list, blank=True)
     nonce = models.CharField(max_length=32, default=make_nonce, editable=False)
     pepper_number = models.PositiveSmallIntegerField(editable=False)
@@ -105,6 +107,20 @@ class Webhook(models.Model):
     def wants(self, kind: AlertKind) -> bool:
         """Say whether it is told of a kind."""
         return not self.kinds or kind in self.kinds
+
+    @property
+    def wants_checkpoints(self) -> bool:
+        """Whether it is told of the audit log's checkpoints."""
+        return CHECKPOINT in self.kinds
+
+    @property
+    def told_of(self) -> str:
+        """What it is told of, in words."""
+        if not self.kinds:
+            return "all alerts"
+        count = len(set(self.kinds) - {CHECKPOINT})
+        told = [f"{count} kind{'' if count == 1 else 's'} of alerts"] if count else []
+        return " and ".join([*told, "checkpoints of the audit log"] if self.wants_checkpoints else told)
 
     def facts(self) -> dict[str, object]:
         """Return what an audit entry compares; of the address the host alone, as the rest may be a secret."""

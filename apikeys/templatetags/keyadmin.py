@@ -15,7 +15,9 @@ from lucide.templatetags.lucide import lucide
 
 from apikeys import charts
 from apikeys.forms import span_words
-from apikeys.models import ApiKey, JobState, Outcome, Rotation
+from apikeys.models import ApiKey, JobState, Member, Outcome, Rotation
+from apikeys.permissions import InEnvironment
+from apikeys.places import place_of
 
 register = template.Library()
 
@@ -54,6 +56,18 @@ def _icon(name: str, size: int) -> SafeString:
     drawn: str = lucide(name, size=size, aria_hidden="true")
     # The package's class repeats the name of every icon on the page and nothing refers to it.
     return mark_safe(drawn.replace(f' class="lucide lucide-{name}"', "").replace("\n", ""))  # noqa: S308
+
+
+@register.filter
+def operates(member: Member, thing: InEnvironment) -> bool:
+    """Say whether a member may touch a key, its rotation or an alert of it."""
+    return member.operates(thing.environment)
+
+
+@register.filter
+def place(address: str | None) -> str:
+    """Say where an address is, "Berlin, Germany"; nothing where nobody knows."""
+    return place_of(address)
 
 
 @register.simple_tag

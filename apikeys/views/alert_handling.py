@@ -21,9 +21,9 @@ from apikeys.forms import add_verb_errors
 from apikeys.http import MemberRequest, actor
 from apikeys.models import Actor, Alert, AlertOverError, Role, StaleAlertError
 from apikeys.models.alert import MOST_AT_ONCE
-from apikeys.permissions import role_required
+from apikeys.permissions import in_reach, role_required
 from apikeys.views.alerts import get_alert
-from apikeys.views.pages import form_status, go_to, page, posted
+from apikeys.views.pages import form_status, go_to, page, parted_by_reach, posted
 from apikeys.views.revocation import GET_OR_POST
 
 # What the verb calls it, and the form.
@@ -32,6 +32,7 @@ FORM_FIELDS: Final = {"until": "until_on"}
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.OPERATOR)
+@in_reach(get_alert)
 def alert_acknowledge(request: MemberRequest, number: int) -> HttpResponse:
     """Ask until when somebody has an alert in hand, and say so."""
     alert = get_alert(request, number)
@@ -60,6 +61,7 @@ def alert_acknowledge(request: MemberRequest, number: int) -> HttpResponse:
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.OPERATOR)
+@in_reach(get_alert)
 def alert_resolve(request: MemberRequest, number: int) -> HttpResponse:
     """Ask what was found or done, and end an alert."""
     alert = get_alert(request, number)
@@ -107,6 +109,7 @@ type Verb = Callable[[list[Alert], Actor], list[Alert]]
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.OPERATOR)
+@in_reach()
 def alert_bulk_acknowledge(request: MemberRequest) -> HttpResponse:
     """Acknowledge several alerts at once, selected or filtered; each that is over is left out with its reason."""
     form = AcknowledgeForm(posted(request), seen=timezone.now())
@@ -119,6 +122,7 @@ def alert_bulk_acknowledge(request: MemberRequest) -> HttpResponse:
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.OPERATOR)
+@in_reach()
 def alert_bulk_resolve(request: MemberRequest) -> HttpResponse:
     """Resolve several alerts at once, selected or filtered; each that is over is left out with its reason."""
     form = ResolveForm(posted(request))
@@ -133,7 +137,8 @@ def _bulk(request: MemberRequest, form: forms.Form, verb: Verb, done: str, templ
     listing = reverse("alert_list", args=[request.member.organization.slug])
     chosen, fault = _chosen(request)
     seen = form.cleaned_data.get("seen") if form.is_valid() else None
-    left_out = [(alert, told) for alert in chosen if (told := _left_out(alert, seen))]
+    mine, outside = parted_by_reach(request, chosen)
+    left_out = outside + [(alert, told) for alert in mine if (told := _left_out(alert, seen))]
     over = {alert for alert, _ in left_out}
     kept = [alert for alert in chosen if alert not in over]
     if fault or not kept:

@@ -183,7 +183,7 @@ def alert_detail(request: MemberRequest, number: int) -> HttpResponse:
         "rule": AlertRule.objects.one(alert.organization, kind),
         "moment": Moment.of(alert, timezone.now(), timezone.get_current_timezone()),
         "meaning": MEANING[kind],
-        "actions": actions_for(alert) if request.member.can_operate and not alert.resolved_at else [],
+        "actions": actions_for(alert) if request.member.operates(alert.environment) and not alert.resolved_at else [],
         "events": events[:EVENTS_SHOWN],
         "has_older": len(events) > EVENTS_SHOWN,
         "others": _others(alert),

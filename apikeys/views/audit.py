@@ -23,6 +23,7 @@ from apikeys.paging import BadCursorError, Column, Ordered, Page, changed_url, c
 from apikeys.permissions import role_required
 from apikeys.views.pages import page
 from apikeys.views.proving import proven_to_read
+from apikeys.views.reading import reading
 
 ORDER = [Column("id", int, descending=True)]
 EXPORT_HEADER = (
@@ -35,6 +36,7 @@ LINES: Final = "jsonl"
 
 @require_safe
 @role_required(Role.VIEWER)
+@reading(AuditAction.AUDIT_READ)
 def audit_list(request: MemberRequest) -> HttpResponse:
     """Show who did what, newest first."""
     if key_secret.looks_like_key(request.GET.get("key", "")):

@@ -128,7 +128,8 @@ def environment_delete(request: MemberRequest, code: str) -> HttpResponse:
     listing = reverse("organization_edit", args=[request.member.organization.slug])
     if request.method == "POST":
         return _removed(request, environment, listing)
-    context = {"environment": environment, "form": ConfirmForm(), "cancel_url": listing}
+    limits = environment.memberenvironment_set.count() + environment.invitationenvironment_set.count()
+    context = {"environment": environment, "form": ConfirmForm(), "cancel_url": listing, "limit_count": limits}
     return page(request, "apikeys/environment_delete.html", "settings", context, partial="dialog")
 
 
@@ -145,7 +146,11 @@ def _removed(request: MemberRequest, entry: Scope | Environment, listing: str) -
     try:
         entry.remove(by=actor(request))
     except InUseError:
-        messages.error(request, f"{entry.name} is part of a key, which may be a dead one; it stays.")
+        if entry.keys.exists():
+            told = f"{entry.name} is part of a key, which may be a dead one; it stays."
+        else:
+            told = f"An operator is limited to {entry.name}, or invited for it: change that under Members first."
+        messages.error(request, told)
     else:
         messages.success(request, f"{entry.name} was deleted.")
     return go_to(request, listing)

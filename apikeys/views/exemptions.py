@@ -10,7 +10,7 @@ from django.views.decorators.http import require_http_methods
 from apikeys.forms import ExemptionEndForm, ExemptionForm, add_verb_errors, show_change
 from apikeys.http import MemberRequest, actor
 from apikeys.models import ApiKey, KeyExemption, KeyExpiredError, KeyRevokedError, Role, StaleExemptionError
-from apikeys.permissions import role_required
+from apikeys.permissions import in_reach, role_required
 from apikeys.views.pages import form_status, get_key, go_to, page, posted
 
 GET_OR_POST = ["GET", "HEAD", "POST"]
@@ -18,6 +18,7 @@ GET_OR_POST = ["GET", "HEAD", "POST"]
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.OPERATOR)
+@in_reach(get_key)
 def key_exempt(request: MemberRequest, public_id: str) -> HttpResponse:
     """Ask who answers for a key's silence, why, and until when; then let it be silent."""
     key = get_key(request, public_id)
@@ -43,6 +44,7 @@ def key_exempt(request: MemberRequest, public_id: str) -> HttpResponse:
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.OPERATOR)
+@in_reach(get_key)
 def key_exempt_end(request: MemberRequest, public_id: str) -> HttpResponse:
     """Show what a key's exemption says; when that is confirmed, end it."""
     key = get_key(request, public_id)

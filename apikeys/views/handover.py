@@ -22,7 +22,7 @@ from apikeys.views.keys import secret_context
 
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
-@public(because="the owner of a key may be somebody without an account; the link is the right to it")
+@public(because="the owner of a key may be somebody without an account; the link is the right to it", asks_who=True)
 @sensitive_variables("token")
 def rotation_take(request: HttpRequest, token: str) -> HttpResponse:
     """Ask the owner to take the new key, then show it once. Opening the link changes nothing: robots open links."""

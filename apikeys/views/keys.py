@@ -17,11 +17,12 @@ from django.http import Http404, HttpResponse, QueryDict, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.template.defaultfilters import pluralize
 from django.urls import reverse
+from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from apikeys import key_secret
 from apikeys.exports import FORMATS, export_response
-from apikeys.filters import SORT_LABELS, TABS, KeyFilter, SilenceLink, silence_links
+from apikeys.filters import SORT_LABELS, TABS, KeyFilter
 from apikeys.forms import KeyForm, add_verb_errors
 from apikeys.http import MemberRequest, actor
 from apikeys.models import (
@@ -31,6 +32,8 @@ from apikeys.models import (
     AuditEntry,
     IssuedKey,
     KeyRevokedError,
+    Policy,
+    PolicyRule,
     Role,
     Rotation,
     StaleKeyError,
@@ -38,13 +41,12 @@ from apikeys.models import (
     UsageHour,
 )
 from apikeys.paging import BadCursorError, Page, changed_url, take_page
-from apikeys.permissions import role_required
-from apikeys.tallies import all_counts, tab_counts
+from apikeys.permissions import in_reach, role_required
+from apikeys.tallies import SOON_TAB, counts_of, silence_links, summary_counts, tab_counts, take_long
 from apikeys.views.alerts import find_alert
 from apikeys.views.pages import form_status, get_key, go_to, page, posted
 from apikeys.views.proving import proven
 
-FORM_FIELDS = {"expires_at": "expires_on"}
 SPARKLINE_DAYS = 30
 EXPORT_HEADER = (
     *("id", "fingerprint", "name", "purpose", "environment", "status", "owner", "scopes", "created_at"),
@@ -58,7 +60,7 @@ EXPORT_HEADER = (
         "revoked_by",
         "reason",
     ),
-    *("silence", "may_be_silent_until", "paused_until", "rotate_by"),
+    *("silence", "may_be_silent_until", "paused_until", "rotate_by", "violates"),
 )
 
 
@@ -69,6 +71,8 @@ def key_list(request: MemberRequest) -> HttpResponse:
     if key_secret.looks_like_key(request.GET.get("q", "")):
         return redirect(_found_url(request, request.GET))
     listing = KeyFilter(request.GET, queryset=request.member.organization.keys.for_list(), request=request)
+    if request.htmx.target == "key_counts" and listing.is_valid():
+        return page(request, "apikeys/key_list.html", "keys", _numbers(request, listing), partial="key_counts")
     found = Page[ApiKey]([], "")
     bad_cursor = False
     if listing.is_valid():
@@ -83,21 +87,19 @@ def key_list(request: MemberRequest) -> HttpResponse:
 
 
 def _list_context(request: MemberRequest, listing: KeyFilter, found: Page[ApiKey]) -> dict[str, Any]:
-    query, path = request.GET, request.path
+    query, path = _query(request), request.path
     valid = listing.is_valid()
-    _with_usage(found.rows)
+    with_usage(found.rows)
     filtered = valid and listing.is_on()
-    counts = tab_counts(listing)
-    return {
-        "summary": partial(_summary, request, listing, counts),
-        "tabs": _tabs(request, counts),
-        "silences": _silences(request, listing),
-        "unused_after": settings.UNUSED_AFTER_DAYS,
+    is_whole = valid and not (found.cursor or query.get("after") or query.get("status"))
+    numbers = _numbers(request, listing, found.rows if is_whole else None)
+    return numbers | {
+        "summary": partial(_summary, request, listing, numbers["counts"]),
         "form": listing.form,
         "chips": listing.chips(path, query) if valid else [],
         "clear_url": path,
         "keys": found.rows,
-        "columns": _columns(request, listing.sort_name) if valid else [],
+        "columns": _columns(path, query, listing.sort_name) if valid else [],
         "next_url": changed_url(path, query, after=found.cursor) if found.cursor else "",
         "first_url": changed_url(path, query) if query.get("after") else "",
         "export_query": query.urlencode(),
@@ -106,7 +108,38 @@ def _list_context(request: MemberRequest, listing: KeyFilter, found: Page[ApiKey
     }
 
 
-def _with_usage(keys: list[ApiKey]) -> None:
+def _query(request: MemberRequest) -> QueryDict:
+    """Return what was asked, to go on with: whether numbers are waited for is of this page alone."""
+    query = request.GET.copy()
+    query.pop("counts", None)
+    return query
+
+
+def _numbers(request: MemberRequest, listing: KeyFilter, every: list[ApiKey] | None = None) -> dict[str, Any]:
+    """Return the tabs and the kinds of silent keys with their numbers, or without, where these come after the page.
+
+    ``every``: all keys that the filters keep, where they are at hand.
+    """
+    query, path = _query(request), request.path
+    asked = [query.get(name, "") for name in ("status", "silence")]
+    # Where silent keys are what the list is about.
+    with_silences = listing.is_valid() and (asked[0] == "unused" or bool(asked[1]))
+    at_hand = every is not None and not with_silences
+    later = listing.is_valid() and not at_hand and request.GET.get("counts") != "now"
+    later = later and take_long(listing, with_silences=with_silences)
+    counts: dict[str, str] = {}
+    if not later:
+        counts = tab_counts(listing) if every is None else counts_of(every)
+    return {
+        "counts": counts,
+        "counts_url": changed_url(path, query, counts="now") if later else "",
+        "tabs": _tabs(path, query, counts),
+        "silences": silence_links(listing, path, query, counted=not later) if with_silences else [],
+        "unused_after": request.member.organization.unused_after,
+    }
+
+
+def with_usage(keys: list[ApiKey]) -> None:
     """Put on each key what its row shows beside its own: its names and scopes, and counts."""
     ApiKey.objects.fetch_named(keys)
     daily = UsageHour.objects.daily([key.pk for key in keys], SPARKLINE_DAYS)
@@ -121,45 +154,38 @@ def _with_usage(keys: list[ApiKey]) -> None:
 def _summary(request: MemberRequest, listing: KeyFilter, counts: dict[str, str]) -> str:
     """Tell of all keys; the part of the page that htmx replaces does not ask for it."""
     organization = request.member.organization
-    every = counts if not listing.is_on(besides={"status"}) else all_counts(listing)
+    every = counts if SOON_TAB in counts else summary_counts(listing)
     environments = organization.environments.count()
+    soon = every[SOON_TAB]
     return (
         f"{every['']} keys in {environments} environment{pluralize(environments)}. "
-        f"{every['soon']} expire{pluralize(every['soon'], 's,')} within 30 days, "
+        f"{soon} expire{pluralize(soon, 's,')} within 30 days, "
         f"{every['unused']} {pluralize(every['unused'], 'is,are')} unused."
     )
 
 
-def _tabs(request: MemberRequest, counts: dict[str, str]) -> list[dict[str, Any]]:
-    current = request.GET.get("status", "")
+def _tabs(path: str, query: QueryDict, counts: dict[str, str]) -> list[dict[str, Any]]:
+    current = query.get("status", "")
     return [
         {
             "label": label,
             "value": value,
-            "count": counts[value],
-            "url": changed_url(request.path, request.GET, status=value or None),
+            "count": counts.get(value, ""),
+            "url": changed_url(path, query, status=value or None),
             "current": value == current,
         }
         for value, label in TABS.items()
     ]
 
 
-def _silences(request: MemberRequest, listing: KeyFilter) -> list[SilenceLink]:
-    """Return the kinds of silent keys, where they are what the list is about."""
-    asked = [request.GET.get(name, "") for name in ("status", "silence")]
-    if not listing.is_valid() or (asked[0] != "unused" and not asked[1]):
-        return []
-    return silence_links(listing, request.path, request.GET)
-
-
-def _columns(request: MemberRequest, sort: str) -> list[dict[str, str]]:
+def _columns(path: str, query: QueryDict, sort: str) -> list[dict[str, str]]:
     columns = []
     for name, label in SORT_LABELS.items():
         direction = {name: "asc", f"-{name}": "desc"}.get(sort, "")
         # A date is looked at newest first, a name from A on.
         first = name if name == "name" else f"-{name}"
         turned = {"asc": f"-{name}", "desc": name}.get(direction, first)
-        url = changed_url(request.path, request.GET, sort=turned)
+        url = changed_url(path, query, sort=turned)
         columns.append({"name": name, "label": label, "direction": direction, "url": url})
     return columns
 
@@ -201,7 +227,9 @@ def key_export(request: MemberRequest, kind: str) -> HttpResponse | StreamingHtt
         raise Http404
     if key_secret.looks_like_key(request.GET.get("q", "")):
         return redirect(_found_url(request, request.GET))
-    listing = KeyFilter(request.GET, queryset=organization.keys.for_pages(), request=request)
+    terms = Policy.objects.of(organization).full_terms()
+    keys_told = organization.keys.for_pages().with_violations(terms, organization, timezone.now())
+    listing = KeyFilter(request.GET, queryset=keys_told, request=request)
     if not listing.is_valid():
         return redirect(f"{reverse('key_list', args=[organization.slug])}?{request.GET.urlencode()}")
     told = ", ".join(listing.told()) or "all keys"
@@ -225,6 +253,7 @@ def _export_rows(keys: Iterator[ApiKey]) -> Iterator[list[object]]:
             *(silence.kind.value if (silence := key.silence) else None, _instant(exempt.until if exempt else None)),
             _instant(key.paused_until if key.status is Status.PAUSED else None),
             _instant(key.rotate_by if key.is_usable else None),
+            " ".join(rule for rule in PolicyRule if getattr(key, f"violates_{rule}", False)),
         ]
 
 
@@ -234,6 +263,7 @@ def _instant(at: datetime | None) -> str | None:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @role_required(Role.OPERATOR)
+@in_reach()
 @proven
 def key_create(request: MemberRequest) -> HttpResponse:
     """Ask for what a key needs, make it and show it once."""
@@ -252,7 +282,7 @@ def key_create(request: MemberRequest) -> HttpResponse:
         except AlreadyIssuedError as error:
             return page(request, "apikeys/key_already_created.html", "keys", {"key": error.key})
         except ValidationError as error:
-            add_verb_errors(form, error, FORM_FIELDS)
+            add_verb_errors(form, error, form.error_names)
         else:
             return show_once(request, issued)
     cancel = reverse("key_list", args=[organization.slug])
@@ -289,6 +319,7 @@ def secret_context(issued: IssuedKey) -> dict[str, Any]:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @role_required(Role.OPERATOR)
+@in_reach(get_key)
 def key_edit(request: MemberRequest, public_id: str) -> HttpResponse:
     """Change what may change."""
     key = get_key(request, public_id)
@@ -305,7 +336,7 @@ def key_edit(request: MemberRequest, public_id: str) -> HttpResponse:
             form.data = request.POST.copy()
             form.data["version"] = str(key.version)
         except ValidationError as error:
-            add_verb_errors(form, error, FORM_FIELDS)
+            add_verb_errors(form, error, form.error_names)
         else:
             messages.success(request, f"{form.cleaned_data['name']} was saved.")
             return go_to(request, key.get_absolute_url())

@@ -11,13 +11,14 @@ from django.views.decorators.http import require_http_methods
 from apikeys.forms import NarrowForm, add_verb_errors
 from apikeys.http import MemberRequest, actor
 from apikeys.models import KeyRevokedError, Role, ScopeEvidence, StaleKeyError
-from apikeys.permissions import role_required
+from apikeys.permissions import in_reach, role_required
 from apikeys.views.pages import form_status, get_key, go_to, page, posted
 from apikeys.views.revocation import already_revoked
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @role_required(Role.OPERATOR)
+@in_reach(get_key)
 def key_narrow(request: MemberRequest, public_id: str) -> HttpResponse:
     """Take the scopes from a key that nobody asked for; of others, show first what that would have refused."""
     key = get_key(request, public_id)

@@ -46,6 +46,7 @@ def overview(request: MemberRequest) -> HttpResponse:
     else:
         context = {
             **_alerts_context(organization),
+            "review": organization.reviews.open().select_related("organization").first(),
             "matters": list(attention.matters(organization, now)),
             "statuses": keys_by_status(organization, now),
             "ages": keys_by_age(organization, now, [Status.ACTIVE]),

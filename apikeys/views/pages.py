@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -14,7 +14,9 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from apikeys.alert_filters import open_count
 from apikeys.http import MemberRequest
-from apikeys.models import ApiKey
+from apikeys.models import ApiKey, OutOfReachError
+from apikeys.permissions import InEnvironment
+from apikeys.review_filters import waiting_text
 
 
 def page(
@@ -33,6 +35,7 @@ def page(
         "organization": organization,
         # Asked for once, by a page that has the navigation.
         "open_alerts": SimpleLazyObject(lambda: open_count(organization)),
+        "waiting_text": SimpleLazyObject(lambda: waiting_text(request.member)),
         "section": section,
         "memberships": list(request.user.memberships.select_related("organization").order_by("organization__name")),
     }
@@ -58,3 +61,18 @@ def get_key(request: MemberRequest, public_id: str) -> ApiKey:
     """Return a key of the member's organization; anybody else's is a 404."""
     key: ApiKey = get_object_or_404(request.member.organization.keys.for_pages(), public_id=public_id)
     return key
+
+
+def parted_by_reach[T: InEnvironment](
+    request: MemberRequest, things: Sequence[T]
+) -> tuple[list[T], list[tuple[T, str]]]:
+    """Return what of several things the member may touch, and the others each with why they are left out.
+
+    Raises OutOfReachError where that leaves nothing of them.
+    """
+    mine = [thing for thing in things if request.member.operates(thing.environment)]
+    others = [(thing, thing.environment) for thing in things if thing not in mine and thing.environment]
+    if others and not mine:
+        raise OutOfReachError(others[0][1])
+    told = [(thing, f"It is of {environment.name}, which your role does not include.") for thing, environment in others]
+    return mine, told

@@ -15,16 +15,18 @@ from django.utils.http import url_has_allowed_host_and_scheme, urlencode
 from django.views.decorators.http import require_http_methods
 
 from apikeys.http import MemberRequest
-from apikeys.models import Role
+from apikeys.models import Role, SignOnDomain
+from apikeys.passkeys import challenge
 from apikeys.permissions import role_required
-from apikeys.step_up import PASSWORD, ProofForm, TooManyProofsError, is_proven, note_proof
+from apikeys.sign_on_forms import SIGNED_ON, may_sign_on_again, takes_password, uses_password
+from apikeys.step_up import PASSKEY, PASSWORD, ProofForm, TooManyProofsError, is_proven, note_proof
 from apikeys.views.pages import page
 
 type _View[**P] = Callable[Concatenate[MemberRequest, P], HttpResponseBase]
 
 
 def proven[**P](view: _View[P]) -> _View[P]:
-    """Ask for the password before a form is acted on, when the last proof is too long ago.
+    """Ask for the password or a passkey before a form is acted on, when the last proof is too long ago.
 
     The form waits in the page that asks, and is acted on together with the password: nothing of it is stored. Goes
     below role_required, so that nobody is asked who may not anyway.
@@ -37,7 +39,8 @@ def proven[**P](view: _View[P]) -> _View[P]:
             if answer:
                 return answer
             form = request.POST.copy()
-            del form[PASSWORD]
+            for name in (PASSWORD, PASSKEY):
+                form.pop(name, None)
             request.POST = cast(Any, form)
         return view(request, *args, **kwargs)
 
@@ -80,7 +83,7 @@ def _asked(request: MemberRequest, action: str) -> HttpResponseBase | None:
     """Return the page that asks, None when the right password has come with the form."""
     form = ProofForm(request)
     try:
-        if form.is_valid():
+        if takes_password(request.user, form) and form.is_valid():
             note_proof(request)
             return None
     except TooManyProofsError:
@@ -93,8 +96,20 @@ def _page(request: MemberRequest, action: str, form: ProofForm, status: HTTPStat
     waiting = [
         (name, value)
         for name, values in request.POST.lists()
-        if name not in {PASSWORD, "csrfmiddlewaretoken"}
+        if name not in {PASSWORD, PASSKEY, SIGNED_ON, "csrfmiddlewaretoken"}
         for value in values
     ]
-    context = {"action": action, "form": form, "waiting": waiting, "minutes": settings.STEP_UP_MINUTES}
+    context = {
+        "action": action,
+        "form": form,
+        "waiting": waiting,
+        "minutes": settings.STEP_UP_MINUTES,
+        "passkey": None if SignOnDomain.objects.requires(request.user.email) else challenge(request.user),
+        "gives_password": uses_password(request.user),
+        "signs_on_again": may_sign_on_again(request.user),
+        "has_not_signed_on": SIGNED_ON in request.POST,
+        # An action waits even where its form is empty.
+        "waits": request.method == "POST" and request.path != reverse("prove", args=[request.member.organization.slug]),
+        "after": request.GET.get("next", ""),
+    }
     return page(request, "apikeys/prove.html", "", context, partial="dialog", status=status)

@@ -15,12 +15,24 @@ from django_htmx.http import HttpResponseClientRefresh
 from apikeys import key_secret
 from apikeys.callers import Callers, callers_of
 from apikeys.http import MemberRequest
-from apikeys.models import ApiKey, Dimension, Pause, Role, Status, UsageDay, UsageEvent, UsageHour, UsageWatermark
+from apikeys.models import (
+    ApiKey,
+    AuditAction,
+    Dimension,
+    Pause,
+    Role,
+    Status,
+    UsageDay,
+    UsageEvent,
+    UsageHour,
+    UsageWatermark,
+)
 from apikeys.paging import BadCursorError, changed_url
 from apikeys.permissions import role_required
 from apikeys.request_log import LOOKED_THROUGH, RequestPage, take_requests
 from apikeys.usage_forms import RequestFilterForm
 from apikeys.views.pages import get_key, page
+from apikeys.views.reading import reading
 
 CALLERS_SHOWN = 10
 # With it a page that asks again and again says what the key was when it was drawn.
@@ -29,6 +41,7 @@ WAS = "X-Key-Was"
 
 @require_safe
 @role_required(Role.VIEWER)
+@reading(AuditAction.KEY_READ)
 def key_requests(request: MemberRequest, public_id: str) -> HttpResponse:
     """Show a key's newest requests; the page asks for them again and again."""
     key = get_key(request, public_id)

@@ -19,6 +19,7 @@ from apikeys.models import (
     ApiKey,
     KeyExpiredError,
     KeyRevokedError,
+    Review,
     RevocationReason,
     Role,
     Rotation,
@@ -26,10 +27,11 @@ from apikeys.models import (
 )
 from apikeys.models.evidence import KeyEvidence, Recent
 from apikeys.models.progress import RotationProgress
-from apikeys.permissions import role_required
+from apikeys.permissions import in_reach, role_required
 from apikeys.views.keys import show_once
-from apikeys.views.pages import form_status, get_key, go_to, page, posted
+from apikeys.views.pages import form_status, get_key, go_to, page, parted_by_reach, posted
 from apikeys.views.proving import proven
+from apikeys.views.reviews import get_review
 
 # Of the callers that an old key's end would break; the rotation's page has all.
 CALLERS_NAMED = 5
@@ -39,6 +41,7 @@ MAX_BULK = 200
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.OPERATOR)
+@in_reach(get_key)
 @proven
 def key_revoke(request: MemberRequest, public_id: str) -> HttpResponse:
     """Show what a key's end would break; when that is confirmed, end it."""
@@ -82,15 +85,22 @@ def rotation_runs(request: MemberRequest, key: ApiKey, rotation: Rotation) -> Ht
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.OPERATOR)
+@in_reach()
 @proven
 def key_bulk_revoke(request: MemberRequest) -> HttpResponse:
-    """Revoke several keys at once: all of them or, when one cannot be, none."""
+    """Revoke several keys at once: all of them or, when one cannot be, none.
+
+    ``review`` is the number of the review in which they were chosen, to which one comes back.
+    """
     organization = request.member.organization
-    ids = list(dict.fromkeys((request.POST if request.method == "POST" else request.GET).getlist("key")))
-    listing = reverse("key_list", args=[organization.slug])
+    sent = request.POST if request.method == "POST" else request.GET
+    ids = list(dict.fromkeys(sent.getlist("key")))
+    review = _review(request, sent.get("review", ""))
+    listing = review.get_absolute_url() if review else reverse("key_list", args=[organization.slug])
     asked = [text for text in ids[: MAX_BULK + 1] if text.isalnum()]  # no database compares with a NUL
     chosen = list(organization.keys.for_pages().filter(public_id__in=asked))
-    alive = [key for key in chosen if not key.revoked_at]
+    mine, outside = parted_by_reach(request, chosen)
+    alive = [key for key in mine if not key.revoked_at]
     if not ids or len(ids) > MAX_BULK or len(chosen) < len(ids) or not alive:
         messages.error(request, _bulk_fault(len(ids), len(chosen)))
         return go_to(request, listing)
@@ -102,10 +112,16 @@ def key_bulk_revoke(request: MemberRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         done = _revoke_all(alive, form, request)
         messages.success(request, f"{done} keys are revoked. Every request with them is refused from now on.")
-        return go_to(request, f"{listing}?status=revoked")
-    context = {"rows": rows, "form": form, "skipped": [key for key in chosen if key.revoked_at]}
+        return go_to(request, listing if review else f"{listing}?status=revoked")
+    context = {"rows": rows, "form": form, "skipped": [key for key in mine if key.revoked_at]}
+    context |= {"outside": outside, "review": review, "back": listing}
     status = form_status(form)
     return page(request, "apikeys/key_bulk_revoke.html", "keys", context, partial="dialog", status=status)
+
+
+def _review(request: MemberRequest, number: str) -> Review | None:
+    is_number = number.isascii() and number.isdecimal() and len(number) < 19  # what a database takes for an id
+    return get_review(request, int(number)) if is_number else None
 
 
 def _bulk_fault(asked: int, found: int) -> str:
@@ -136,6 +152,7 @@ def _revoke_all(keys: list[ApiKey], form: RevokeForm, request: MemberRequest) ->
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.OPERATOR)
+@in_reach(get_key)
 def key_pause(request: MemberRequest, public_id: str) -> HttpResponse:
     """Stop a key until it is resumed, or for some time."""
     key = get_key(request, public_id)
@@ -151,6 +168,7 @@ def key_pause(request: MemberRequest, public_id: str) -> HttpResponse:
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.OPERATOR)
+@in_reach(get_key)
 def key_resume(request: MemberRequest, public_id: str) -> HttpResponse:
     """Let a paused key work again."""
     key = get_key(request, public_id)
@@ -173,6 +191,7 @@ def _switch(
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.OPERATOR)
+@in_reach(get_key)
 @proven
 def key_regenerate(request: MemberRequest, public_id: str) -> HttpResponse:
     """Replace a key at once: the old one is dead, the new one is shown once."""
@@ -198,5 +217,7 @@ def key_regenerate(request: MemberRequest, public_id: str) -> HttpResponse:
         return already_revoked(request, key)
     if rotation := key.open_rotation:
         return rotation_runs(request, key, rotation)
+    end = key.successor_expiry
     context = {"key": key, "evidence": KeyEvidence.of(key), "form": form}
+    context["new_expiry"] = end if end != key.expires_at else None
     return page(request, "apikeys/key_regenerate.html", "keys", context, partial="dialog", status=form_status(form))

@@ -34,16 +34,17 @@ from apikeys.models import (
 from apikeys.models.rotation import RotationQuerySet
 from apikeys.notifiers import send_key_links
 from apikeys.paging import changed_url
-from apikeys.permissions import role_required
+from apikeys.permissions import in_reach, role_required
 from apikeys.rotation_forms import ROTATE_FIELDS, RotateForm
 from apikeys.views.keys import show_once
-from apikeys.views.pages import form_status, get_key, go_to, page, posted
+from apikeys.views.pages import form_status, get_key, go_to, page, parted_by_reach, posted
 from apikeys.views.proving import proven
 from apikeys.views.revocation import GET_OR_POST, MAX_BULK, already_revoked
 
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.OPERATOR)
+@in_reach(get_key)
 @proven
 def key_rotate(request: MemberRequest, public_id: str) -> HttpResponse:
     """Ask how a key is to be rotated, and start it: the new key is shown once, or a link to it is sent."""
@@ -164,6 +165,7 @@ def send_links(request: MemberRequest, links: Sequence[tuple[Rotation, str]]) ->
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.OPERATOR)
+@in_reach()
 @proven
 def key_bulk_rotate(request: MemberRequest) -> HttpResponse:
     """Rotate several keys at once, selected or filtered: all of them or, when one cannot be, none."""
@@ -172,7 +174,9 @@ def key_bulk_rotate(request: MemberRequest) -> HttpResponse:
     chosen, fault = _chosen_keys(request)
     if chosen and _sent_before(request, *(key.public_id for key in chosen)):
         return _all_started_before(request)
-    left_out = [(key, told) for key in chosen if (told := _refusal(key)) is not None]
+    mine, outside = parted_by_reach(request, chosen)
+    left_out = [(key, told) for key in mine if (told := _refusal(key)) is not None]
+    left_out += [(key, f"{key.name}: {told}") for key, told in outside]
     keys = [key for key in chosen if key not in {key for key, _ in left_out}]
     if fault or not keys:
         messages.error(

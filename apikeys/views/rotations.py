@@ -36,7 +36,7 @@ from apikeys.models import (
 from apikeys.models.progress import both_series, series_edges
 from apikeys.models.rotation import RotationQuerySet
 from apikeys.paging import BadCursorError, Column, Ordered, Page, changed_url, count_text, take_page
-from apikeys.permissions import role_required
+from apikeys.permissions import in_reach, role_required
 from apikeys.rotation_forms import ExtendForm, LinkForm
 from apikeys.rotation_tables import caller_table, rotation_table
 from apikeys.views.pages import form_status, get_key, go_to, page, posted
@@ -182,6 +182,7 @@ def _marks(rotation: Rotation) -> list[Mark]:
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.OPERATOR)
+@in_reach(get_rotation)
 @proven
 def rotation_extend(request: MemberRequest, number: int) -> HttpResponse:
     """Move the end of the time in which both keys work."""
@@ -221,6 +222,7 @@ def _over(request: MemberRequest, rotation: Rotation) -> HttpResponse:
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.OPERATOR)
+@in_reach(get_rotation)
 @proven
 def rotation_finish(request: MemberRequest, number: int) -> HttpResponse:
     """Show whether the old key can go; when that is confirmed, revoke it."""
@@ -255,6 +257,7 @@ def _finished_words(rotation: Rotation, broken: int) -> str:
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.OPERATOR)
+@in_reach(get_rotation)
 @proven
 def rotation_cancel(request: MemberRequest, number: int) -> HttpResponse:
     """Show who uses the new key; when that is confirmed, revoke it and let the old one go on."""
@@ -277,6 +280,7 @@ def rotation_cancel(request: MemberRequest, number: int) -> HttpResponse:
 
 @require_http_methods(GET_OR_POST)
 @role_required(Role.OPERATOR)
+@in_reach(get_rotation)
 @proven
 def rotation_link(request: MemberRequest, number: int) -> HttpResponse:
     """Send the owner another link to the new key; the one before is good no longer."""

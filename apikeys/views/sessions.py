@@ -9,10 +9,11 @@ from django.utils import timezone
 from django.utils.cache import add_never_cache_headers
 from django.views.decorators.http import require_POST, require_safe
 
-from apikeys.accounts import record_of_person
+from apikeys.accounts import end_sessions
 from apikeys.http import PersonRequest, actor
-from apikeys.models import AuditAction, Session
+from apikeys.models import Session
 from apikeys.permissions import signed_in
+from apikeys.places import credit
 
 
 @require_safe
@@ -21,7 +22,7 @@ def sessions(request: PersonRequest) -> HttpResponse:
     """Show where the person is signed in, this browser first."""
     key = request.session.session_key
     found = sorted(_sessions(request), key=lambda one: one.session_key != key)
-    context = {"sessions": found, "current": key, "others": len(found) - 1}
+    context = {"sessions": found, "current": key, "others": len(found) - 1, "credit": credit()}
     response = render(request, "apikeys/sessions.html", context)
     add_never_cache_headers(response)
     return response
@@ -34,7 +35,7 @@ def session_end(request: PersonRequest, handle: str) -> HttpResponse:
     found = next((one for one in _sessions(request) if one.handle == handle), None)
     if found is None:
         raise Http404
-    _end(request, [found])
+    end_sessions(request.user, [found], actor(request))
     messages.success(request, f"The session of {found.device} is over.")
     return redirect("sessions")
 
@@ -44,18 +45,10 @@ def session_end(request: PersonRequest, handle: str) -> HttpResponse:
 def sessions_end(request: PersonRequest) -> HttpResponse:
     """End every session but this one."""
     others = [one for one in _sessions(request) if one.session_key != request.session.session_key]
-    _end(request, others)
+    end_sessions(request.user, others, actor(request))
     messages.success(request, f"{len(others)} session{'' if len(others) == 1 else 's'} ended. This one goes on.")
     return redirect("sessions")
 
 
 def _sessions(request: PersonRequest) -> list[Session]:
     return list(request.user.sessions.filter(expire_date__gt=timezone.now()).order_by("-seen_at"))
-
-
-def _end(request: PersonRequest, ended: list[Session]) -> None:
-    by = actor(request)
-    Session.objects.filter(session_key__in=[one.session_key for one in ended]).delete()
-    for one in ended:
-        words = f"{one.device}, {one.address or 'unknown address'}"
-        record_of_person(AuditAction.SESSION_END, request.user, by, reason=words)

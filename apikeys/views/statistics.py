@@ -28,6 +28,9 @@ from apikeys.models import (
     AuditEntry,
     Dimension,
     Outcome,
+    Policy,
+    PolicyRule,
+    PolicyTerms,
     Role,
     Rotation,
     UsageDay,
@@ -38,10 +41,12 @@ from apikeys.models import (
 from apikeys.models.evidence import EVERY, Habit, ScopeEvidence
 from apikeys.paging import changed_url
 from apikeys.permissions import role_required
+from apikeys.policy_words import FACET_OF, asked
 from apikeys.ranges import DEFAULT_RANGE, TimeRange
 from apikeys.request_log import Wanted
 from apikeys.usage_forms import RangeForm, RequestFilterForm
 from apikeys.views.pages import get_key, page
+from apikeys.views.reading import reading
 from apikeys.views.requests import pause_context, requests_context, retired_context
 
 ROWS_SHOWN: Final = 8
@@ -63,6 +68,7 @@ MARKED: Final = {
 
 @require_safe
 @role_required(Role.VIEWER)
+@reading(AuditAction.KEY_READ)
 def key_detail(request: MemberRequest, public_id: str) -> HttpResponse:
     """Show a key with what uses it; htmx gets what depends on the chosen span of time."""
     key = get_key(request, public_id)
@@ -75,16 +81,30 @@ def key_detail(request: MemberRequest, public_id: str) -> HttpResponse:
             "habit": habit,
             "week": habit.week(timezone.get_current_timezone()),
             "scopes": ScopeEvidence.of(key),
-            "history": AuditEntry.objects.filter(key_id=key.pk)[:HISTORY_SHOWN],
+            "history": AuditEntry.objects.filter(key_id=key.pk).exclude(action=AuditAction.KEY_READ)[:HISTORY_SHOWN],
             **requests_context(key, RequestFilterForm(every), every),
             "rotation": Rotation.objects.newest_of(key),
             "key_alerts": Alert.objects.open_of(key, ALERTS_SHOWN),
             **lineage_context(key),
             **retired_context(key),
             **pause_context(key),
+            **policy_context(key),
         }
     status = HTTPStatus.UNPROCESSABLE_ENTITY if context["range_form"].errors else HTTPStatus.OK
     return page(request, "apikeys/key_detail.html", "keys", context, partial="key_usage", status=status)
+
+
+def policy_context(key: ApiKey) -> dict[str, Any]:
+    """Return which rules of its organization's policy a key violates, and from which it is exempt."""
+    violated, organization = key.violations, key.organization
+    # Asked for only where something is to be told.
+    terms = Policy.objects.of(organization).full_terms() if violated else PolicyTerms()
+    return {
+        "violations": [(rule, FACET_OF[rule], asked(FACET_OF[rule], terms, organization)) for rule in violated],
+        "policy_exemptions": [
+            (one, FACET_OF[PolicyRule(one.rule)]) for one in key.policy_exemptions.running() if not key.is_dead
+        ],
+    }
 
 
 def lineage_context(key: ApiKey) -> dict[str, Any]:

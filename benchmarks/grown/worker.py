@@ -31,6 +31,7 @@ from django.utils import timezone  # noqa: E402
 
 import apikeys.models.counting_sql as sql  # noqa: E402
 from apikeys import retention  # noqa: E402
+from apikeys.flagging import left_out  # noqa: E402
 from apikeys.models import ApiKey, Member, UsageHour, User  # noqa: E402
 from apikeys.models.counting import RANKED_DAYS  # noqa: E402
 from apikeys.models.key_age import ROTATE_SOON  # noqa: E402
@@ -46,16 +47,27 @@ class Opener:
         self.client = Client(HTTP_HOST="localhost")
         self.client.force_login(User.objects.get(email=ADMIN))
 
-    def page(self, path: str) -> dict[str, Any]:
-        """Open a page; return its time (ms), its statements and its size."""
+    def page(self, path: str, target: str = "") -> dict[str, Any]:
+        """Open a page, or the part of it with an id as htmx does.
+
+        Returns its time (ms), statements, size, the keys that it lists and whether the numbers in its tabs come later.
+        """
+        headers = {"HX-Request": "true", "HX-Target": target} if target else None
         with counted() as statements:
             began = time.perf_counter()
-            response = self.client.get(path)
+            response = self.client.get(path, headers=headers)
             size = len(response.content)
             spent = time.perf_counter() - began
         if response.status_code != 200:
             raise RuntimeError(f"{path}: {response.status_code}")
-        return {"ms": spent * 1000, "statements": len(statements), "sql_ms": sum(statements) * 1000, "bytes": size}
+        return {
+            "ms": spent * 1000,
+            "statements": len(statements),
+            "sql_ms": sum(statements) * 1000,
+            "bytes": size,
+            "rows": response.content.count(b'<td class="c-name">'),
+            "counts_later": b"counts=now" in response.content,
+        }
 
     def floor(self, path: str, select: str) -> dict[str, Any]:
         """Run a SELECT, and render the rows of a page with what is there already; return the time (ms)."""
@@ -70,7 +82,7 @@ class Opener:
         return {"ms": (time.perf_counter() - began) * 1000, "rows": len(rows), "same": len(context["keys"])}
 
     def flag_sql(self) -> list[str]:
-        """Return the SELECTs of the flagged rows, in plain columns."""
+        """Return the SELECTs of the flagged rows, in plain columns, and what counts the silent keys that are not."""
         now = timezone.now()
         columns = ["organization__slug", "public_id", "prefix", "environment__code", "name", "owner__user__email"]
         columns += ["owner_contact", "created_at", "activity__last_used_at", "expires_at"]
@@ -81,12 +93,15 @@ class Opener:
             (ApiKey.objects.to_rotate(now, ROTATE_SOON), "created_at"),
         )
         with connection.cursor() as cursor:
-            return [
+            selects = [
                 cursor.mogrify(
                     *keys.order_by("organization_id", order, "pk").values_list(*columns).query.sql_with_params()
                 )
                 for keys, order in chosen
             ]
+        with mogrified() as counting:
+            left_out(ApiKey.objects.all(), now, None)
+        return [*selects, *counting]
 
     def stream(self, selects: list[str]) -> dict[str, Any]:
         """Stream rows through psycopg and throw them away; return how long that takes."""
@@ -102,13 +117,7 @@ class Opener:
 
     def roll_up_sql(self) -> str:
         """Roll up, and return the SQL that did it."""
-        statements: list[str] = []
-
-        def wrapper(execute: Callable[..., Any], sql: str, parameters: Any, many: bool, context: Any) -> Any:
-            statements.append(context["cursor"].mogrify(sql, parameters) if parameters else sql)
-            return execute(sql, parameters, many, context)
-
-        with connection.execute_wrapper(wrapper):
+        with mogrified() as statements:
             for _ in UsageHour.objects.roll_up():
                 statements += ["COMMIT", "BEGIN"]
         return ";\n".join(["BEGIN", *statements, "COMMIT"]) + ";\n"
@@ -147,15 +156,28 @@ class Opener:
     def _rows(self, query: QueryDict) -> dict[str, Any]:
         from apikeys.filters import KeyFilter  # noqa: PLC0415
         from apikeys.paging import take_page  # noqa: PLC0415
-        from apikeys.views.keys import _with_usage  # noqa: PLC0415
+        from apikeys.views.keys import with_usage  # noqa: PLC0415
 
         member = Member.objects.get(user__email=ADMIN, organization__slug=SLUG)
         listing = KeyFilter(query, member.organization.keys.for_list(), request=SimpleNamespace(member=member))
         if not listing.is_valid():
             raise RuntimeError(f"The list refuses {query.urlencode()}: {listing.errors}")
         keys = take_page(listing.parts(), query.get("after", "")).rows
-        _with_usage(keys)
+        with_usage(keys)
         return {"keys": keys, "operates": True, "request": SimpleNamespace(member=member)}
+
+
+@contextmanager
+def mogrified() -> Iterator[list[str]]:
+    """Collect each statement as it is sent."""
+    statements: list[str] = []
+
+    def wrapper(execute: Callable[..., Any], sql: str, parameters: Any, many: bool, context: Any) -> Any:
+        statements.append(context["cursor"].mogrify(sql, parameters) if parameters else sql)
+        return execute(sql, parameters, many, context)
+
+    with connection.execute_wrapper(wrapper):
+        yield statements
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from tests.factories import (
     make_key,
     make_old_key,
     make_organization,
+    make_policy,
     make_rhythm,
 )
 from tests.pages import age_limit
@@ -251,8 +252,10 @@ def test_csv_is_complete_and_runs_nothing_in_a_spreadsheet(organization):
 
 
 def test_json_survives_any_name(organization):
+    # The line separator is of a name that was given before names could not hold one.
     name = 'quote " backslash \\ line\u2028 emoji 🚀 עברית'
-    make_key(organization, name, expires_at=timezone.now() + timedelta(days=5))
+    key = make_key(organization, "named since", expires_at=timezone.now() + timedelta(days=5)).key
+    ApiKey.objects.filter(pk=key.pk).update(name=name)
     assert [line["name"] for line in run("flag_keys", "--json").json_lines] == [name]
 
 
@@ -270,8 +273,9 @@ def test_the_queries_do_not_grow_with_the_keys(organization, keys):
     ) as queries:
         assert run("flag_keys", "--json").err.startswith(f"{keys} unused")
     statements = [query["sql"] for query in queries if "SELECT" in query["sql"]]
-    # One is of the run itself. Server-side cursors of PostgreSQL are not captured.
-    assert len(statements) <= 5
+    # One is of the run itself, one asks whether organizations have days of their own. Server-side cursors of
+    # PostgreSQL are not captured.
+    assert len(statements) <= 6
 
 
 # Keys to rotate
@@ -376,3 +380,19 @@ def test_it_raises_nothing_unless_it_is_asked_and_of_one_organization_alone(cast
     assert {alert.organization for alert in Alert.objects.all()} == {other}
     run("flag_keys", "--raise")
     assert Alert.objects.filter(organization=cast).exists()
+
+
+def test_each_organization_has_the_days_of_its_policy_unless_others_are_named(organization):
+    other = make_organization("other-days")
+    for one in (organization, other):
+        make_old_key(one, timedelta(days=40), name=f"{one.slug} key")
+    assert names(run("flag_keys", "--json"), "unused") == set()
+    make_policy(organization, unused_after_days=30)
+    ran = run("flag_keys", "--json")
+    assert names(ran, "unused") == {f"{organization.slug} key"}
+    assert "1 unused for more than the days of each organization" in ran.err
+    assert "Unused for more than the days of each organization" in run("flag_keys").out
+    [line] = ran.json_lines
+    assert line["days"] == 30
+    assert "1 unused for more than 30 days" in run("flag_keys", "--organization", organization.slug).err
+    assert names(run("flag_keys", "--json", "--unused-days", "35"), "unused") >= {"other-days key"}

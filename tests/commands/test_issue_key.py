@@ -7,6 +7,7 @@ from apikeys import key_secret
 from apikeys.models import ApiKey, AuditAction, AuditEntry, Outcome
 from apikeys.verification import Presented, verify
 from tests.commands.running import run
+from tests.factories import make_policy
 
 pytestmark = pytest.mark.django_db
 USUAL = (
@@ -109,3 +110,24 @@ def test_wrong_usage_exits_with_2_and_names_the_option(option, value):
     assert ran.status == 2
     assert f"argument {option}: " in ran.err
     assert not ApiKey.objects.exists()
+
+
+def test_what_the_policy_asks_is_asked_by_the_command_too_and_names_the_option(organization):
+    make_policy(organization, max_lifetime=30, expiry_required=True, max_rate=(10, 1), owner_required=True)
+    for options, option, told in (
+        ((), "--expires-in", "At most 30 days"),
+        (("--expires-in", "never"), "--expires-in", "Every key must expire"),
+        ((), "--rate-limit", "at most 10 per second"),
+        ((), "--owner", "A member whose account is open"),
+    ):
+        ran = run("issue_key", *USUAL, *options)
+        assert ran.status == 1
+        assert option in ran.err
+        assert told in ran.err
+    assert not ApiKey.objects.exists()
+
+
+def test_it_acts_for_nobody_and_may_give_scopes_that_need_an_admin(organization):
+    make_policy(organization, admin_scopes=tuple(organization.scopes.filter(name="orders:read")))
+    assert run("issue_key", *USUAL).status == 0
+    assert ApiKey.objects.get().violations == []

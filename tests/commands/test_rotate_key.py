@@ -15,6 +15,7 @@ from tests.factories import (
     make_member,
     make_old_key,
     make_overdue_rotation,
+    make_policy,
     make_revoked_key,
     make_user,
 )
@@ -348,3 +349,16 @@ def test_help_states_each_option_and_the_exit_statuses(capsys):
         assert option in told, option
     assert "Default: 7d; none for compromise and incident." in " ".join(told.split())
     assert "exit status:\n  0  done\n  1  nothing was changed\n  2  wrong usage" in told
+
+
+def test_the_policy_cuts_the_usual_end_and_refuses_one_that_is_chosen(organization, rotate, issued):
+    make_policy(organization, max_lifetime=30, expiry_required=True, max_rate=(10, 1))
+    for lives in ("90d", "never"):
+        ran = rotate(issued.key, "--expires-in", lives)
+        assert ran.status == 1
+        assert "--expires-in" in ran.err
+        assert "by your organization's policy" in ran.err
+    ran = rotate(issued.key, "--json")
+    assert ran.status == 0
+    new = ApiKey.objects.get(public_id=ran.json["id"])
+    assert new.expires_at - new.created_at < 31 * DAY

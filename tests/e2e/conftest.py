@@ -3,10 +3,12 @@
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import pytest
+from allauth.mfa.totp.internal import auth as totp
 from playwright.sync_api import Browser, BrowserContext, Page, Request, Response, StorageState
 
 from tests.database import server_key
@@ -136,14 +138,15 @@ def open_page(
 
 
 @pytest.fixture(scope="session")
-def signed_in(browser: Browser, base_url: str) -> Callable[[str], StorageState]:
+def signed_in(browser: Browser, base_url: str, site: Site) -> Callable[[str], StorageState]:
     """Return a function that gives the cookies of a person, who signs in once for all tests."""
     states: dict[str, StorageState] = {}
 
     def state_of(person: str) -> StorageState:
         if person not in states:
             context = browser.new_context(base_url=base_url)
-            sign_in(context.new_page(), person)
+            secret = site.seeded["factors"]["secret"] if person == "guarded" else ""
+            sign_in(context.new_page(), person, secret=secret)
             states[person] = context.storage_state()
             context.close()
         return states[person]
@@ -151,10 +154,18 @@ def signed_in(browser: Browser, base_url: str) -> Callable[[str], StorageState]:
     return state_of
 
 
-def sign_in(page: Page, person: str, password: str = PASSWORD) -> None:
-    """Sign in as a person does."""
+def code_now(secret: str) -> str:
+    """Return the code that an authenticator app with that secret shows now; it is taken for 30 seconds at least."""
+    return str(totp.format_hotp_value(totp.hotp_value(secret, int(time.time()) // 30)))
+
+
+def sign_in(page: Page, person: str, password: str = PASSWORD, *, secret: str = "") -> None:
+    """Sign in as a person does, with the code of an authenticator app where they have one."""
     page.goto("/")
     page.get_by_label("Email").fill(f"{person}@example.com")
     page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Sign in").click()
+    if secret:
+        page.get_by_label("Code of your authenticator app").fill(code_now(secret))
+        page.get_by_role("button", name="Sign in").click()
     page.wait_for_url(lambda url: "/accounts/" not in url)

@@ -14,25 +14,34 @@ from django.core.management import call_command
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "keyadmin.settings")
 django.setup()
 
+from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes  # noqa: E402 - as below
+from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret  # noqa: E402
+from allauth.mfa.webauthn.internal.auth import WebAuthn  # noqa: E402
 from django.db import transaction  # noqa: E402 - models need Django to be set up
 from django.utils import timezone  # noqa: E402
 
 from apikeys.models import (  # noqa: E402
     Alert,
     AlertKind,
+    Answer,
     ApiKey,
     Clock,
+    Decision,
     Member,
     Organization,
     Outcome,
+    PolicyRule,
     Role,
     UsageEvent,
     UsageHour,
     UsageWatermark,
+    User,
 )
 from apikeys.models.delivery import DeliveryAttempt  # noqa: E402
+from apikeys.tallies import AT_ONCE  # noqa: E402
 from tests.factories import (  # noqa: E402
     PASSWORD,
+    copy_key,
     make_actor,
     make_alert,
     make_delivery,
@@ -41,18 +50,24 @@ from tests.factories import (  # noqa: E402
     make_events,
     make_exemption,
     make_expired_key,
+    make_invitation,
     make_key,
+    make_limited,
     make_member,
     make_old_key,
     make_organization,
+    make_policy,
+    make_policy_exemption,
+    make_review,
     make_revoked_key,
     make_rotation,
     make_scope,
     make_user,
     make_webhook,
 )
+from tests.passkey import Passkey  # noqa: E402
 
-PEOPLE = ("viewer", "operator", "admin", "forgetful", "roaming")
+PEOPLE = ("viewer", "operator", "admin", "forgetful", "roaming", "keyholder", "guarded", "careful")
 # As nasty as names may get: long without a space, right to left, emoji, markup.
 HOSTILE_NAMES = (
     "x" * 100,
@@ -67,8 +82,11 @@ def seed() -> dict[str, object]:
     UsageWatermark.objects.update(recording_since=None)
     acme = make_organization("acme", name="Acme", admin=make_user("founder@example.com", name="Fay Founder"))
     members = {name: _join(acme, name) for name in PEOPLE}
+    limited = make_user("limited@example.com", name="Limited Person", password=PASSWORD)
+    members["limited"] = make_limited(acme, "stag", "dev", user=limited)
     # Somebody of two organizations sees the switcher; one of the two is empty.
     make_organization("empty", name="Empty", admin=members["admin"].user)
+    _wide(make_user("crowded@example.com", name="Cora Crowded", password=PASSWORD))
     make_user("nowhere@example.com", name="Nora Nowhere", password=PASSWORD)
     scopes = [make_scope(acme, f"area{number}:read", description=f"Read area {number}").name for number in range(40)]
     sandbox = make_environment(acme, "sandbox", name="sandbox")
@@ -78,19 +96,46 @@ def seed() -> dict[str, object]:
     for _ in UsageHour.objects.roll_up():
         pass
     alerts = _alerts(acme, members["operator"])
+    _policy(acme)
     return {
         "alerts": alerts,
+        "factors": _factors(members["guarded"]),
+        "reviews": _reviews(acme, members["admin"]),
         "keys": keys,
         "rotations": rotations,
         "members": {name: member.pk for name, member in members.items()},
+        "ways_in": _invitations(acme, members["admin"].user),
         "scope": scopes[0],
         "environment": sandbox.code,
     }
 
 
 def _join(acme: Organization, name: str) -> Member:
-    role = Role(name) if name in Role.values else Role.VIEWER
+    role = Role.ADMIN if name == "keyholder" else Role(name) if name in Role.values else Role.VIEWER
     return make_member(acme, role, make_user(f"{name}@example.com", name=f"{name} Person".title(), password=PASSWORD))
+
+
+def _factors(member: Member) -> dict[str, object]:
+    """Give somebody an authenticator app, recovery codes, and a passkey with a nasty name."""
+    secret = generate_totp_secret()
+    TOTP.activate(member.user, secret)
+    RecoveryCodes.activate(member.user)
+    options = {"publicKey": {"user": {"id": "AAAA"}, "challenge": "AAAA"}}
+    passkey = WebAuthn.add(member.user, "<b>" + "x" * 57, json.loads(Passkey().create(options)))
+    return {"secret": secret, "passkey": passkey.instance.pk}
+
+
+def _invitations(acme: Organization, admin: User) -> dict[str, str]:
+    """Invite people in every state, and return the tokens of the links that tests open."""
+    by = make_actor(admin)
+    new = make_invitation(acme, "new@example.com", name="Nora New", by=by)
+    known = make_invitation(acme, "nowhere@example.com", role=Role.OPERATOR, codes=("stag", "dev"), by=by)
+    known.invitation.note_mailed()
+    over = make_invitation(acme, f"{'x' * 60}@{'long.' * 30}example.com", role=Role.ADMIN, by=by).invitation
+    over.expires_at = timezone.now() - timedelta(days=2)
+    over.save()
+    make_invitation(acme, "left@example.com", by=make_actor(make_user()))
+    return {"way_in": new.token, "way_in_known": known.token}
 
 
 def _keys(acme: Organization, members: dict[str, Member], scopes: list[str]) -> dict[str, str]:
@@ -126,6 +171,25 @@ def _keys(acme: Organization, members: dict[str, Member], scopes: list[str]) -> 
     named = {name: issued.key.public_id for name, issued in keys.items()}
     named |= {"unused": unused.public_id, "exempt": exempt.public_id}
     return named | {"paused": paused.public_id, "new": replaced.regenerate(by=make_actor()).key.public_id}
+
+
+def _wide(admin: User) -> None:
+    """Make an organization with more keys than are counted before a page is sent, of one environment."""
+    wide = make_organization("wide", name="Wide", admin=admin)
+    copy_key(make_key(wide, "One of many").key, AT_ONCE + 100)
+    make_key(wide, "The other one", environment="dev")
+    for name in ("Reader", "Writer", "Sweeper"):
+        make_key(wide, name).key.pause(by=make_actor(admin))
+
+
+def _policy(acme: Organization) -> None:
+    """Ask something that most of the keys do not do, as if it had been switched on just now."""
+    guarded = tuple(acme.scopes.filter(name__startswith="area1"))
+    make_policy(acme, owner_required=True, max_rate=(100, 1), least_purpose=10, admin_scopes=guarded)
+    for name in ("Standby " + "x" * 90, "Unused feed"):
+        # Of two of a name the older one, which make_old_key made from the other.
+        key = acme.keys.filter(name=name).order_by("created_at")[0]
+        make_policy_exemption(key, PolicyRule.OWNER, reason="<i>Partner</i> " + "z" * 150)
 
 
 def _rotations(acme: Organization, operator: Member) -> dict[str, object]:
@@ -230,6 +294,21 @@ def _alerts(acme: Organization, operator: Member) -> dict[str, str]:
         make_alert(acme, AlertKind.RATE_LIMITED, make_key(acme, f"Alerting job {number}", owner=operator).key)
     made = {"abuse": abuse, "unusual": unusual, "hostile": hostile[0], "held": held, "resolved": resolved, "job": job}
     return {f"alert_{name}": alert.code for name, alert in made.items()} | _deliveries(acme)
+
+
+def _reviews(acme: Organization, admin: Member) -> dict[str, int]:
+    """Make a review that is closed and one that runs, with answers of each kind, and return their numbers."""
+    made = {}
+    for name, title in (("review_closed", "Spring <b>review</b> " + "x" * 70), ("review", "Autumn review")):
+        review = make_review(acme, by=admin.user, title=title, note="<i>Every</i> quarter " + "y" * 300)
+        hostile = review.items.filter(key__in=acme.keys.filter(name__in=HOSTILE_NAMES)).order_by("pk")
+        for place, item in enumerate(hostile):
+            told = Answer([Decision.NEEDED, Decision.UNNEEDED][place % 2], "<b>Until spring</b> " + "n" * 400)
+            review.answer([item.pk], told, by=make_actor(admin.user), member=admin, seen=None)
+        if name == "review_closed":
+            review.close(by=make_actor(admin.user))
+        made[name] = review.pk
+    return made
 
 
 def _deliveries(acme: Organization) -> dict[str, str]:

@@ -24,7 +24,7 @@ ORGANIZATION = "acme"
 class Site:
     """A server on a database of its own, filled by tests/e2e/seed.py."""
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, **environment: str) -> None:
         self._ends = ExitStack()
         self.mailbox = self._ends.enter_context(mail_server())
         self.port = free_port()
@@ -37,6 +37,7 @@ class Site:
             "EMAIL_URL": self.mailbox.url,
             # People sign in once for all tests.
             "STEP_UP_MINUTES": "240",
+            **environment,
         }
         self.seeded: dict[str, Any] = json.loads(self._run("tests.e2e.seed"))
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the server runs
@@ -45,6 +46,10 @@ class Site:
     def age_proof(self, session: str) -> None:
         """Let it be long ago that somebody showed who they are, in a session of that key."""
         self._run("tests.e2e.age_proof", session)
+
+    def manage(self, *arguments: str) -> str:
+        """Run a command, and return what it prints."""
+        return self._run("manage", *arguments)
 
     def _run(self, module: str, *arguments: str) -> str:
         ran = subprocess.run(
@@ -63,7 +68,9 @@ class Site:
         server = subprocess.Popen(
             [
                 *(sys.executable, "-m", "granian", "--interface", "asginl", "--loop", "uvloop", "--host", "127.0.0.1"),
-                *("--port", str(self.port), "--workers", "1", "--log-level", "warning", "keyadmin.asgi:application"),
+                # Stopped as a deployment is: deploy/keyadmin.service.
+                *("--port", str(self.port), "--workers", "1", "--workers-kill-timeout", "25"),
+                *("--log-level", "warning", "keyadmin.asgi:application"),
             ],
             cwd=ROOT,
             env=self._environment,

@@ -70,6 +70,7 @@ def test_each_job_is_reported_with_when_it_began_and_succeeded_last():
         "finish_rotations": "never",
         "evaluate_alerts": "never",
         "send_alerts": "never",
+        "remind_reviews": "never",
         "verify_audit_log": "never",
         "checkpoint_audit_log": "never",
         "roll_up_usage": "failed",

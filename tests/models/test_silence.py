@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from apikeys.models import ApiKey, KeyActivity, RevocationReason, Silence, UsageWatermark
 from apikeys.models.silence import silence_at, silence_conditions
-from tests.factories import make_actor, make_exemption, make_key, make_old_key, make_rhythm
+from tests.factories import make_actor, make_key, make_old_key, make_rhythm
 
 pytestmark = pytest.mark.django_db
 DAY = timedelta(days=1)
@@ -125,17 +125,6 @@ def test_with_silence_is_of_usable_keys_and_says_since_when(organization):
     assert found == {never: never.created_at, dormant: now - 200 * DAY}
     assert list(organization.keys.with_silence(Silence.DORMANT)) == [dormant]
     assert set(organization.keys.unused()) == {never, dormant}
-
-
-def test_each_kind_is_counted_up_to_a_limit_without_what_may_be_silent(organization):
-    now = timezone.now()
-    for gap in (0, 0, 92, 0):
-        key = make_old_key(organization, 100 * DAY)
-        make_rhythm(key, usual_gap=gap * DAY)
-    make_exemption(key)
-    counts = organization.keys.count_silences(now, 100)
-    assert counts == {NEVER: 2, DORMANT: 0, SEASONAL: 1, UNKNOWN: 0}
-    assert sum(organization.keys.count_silences(now, 2).values()) == 2
 
 
 REASONS = {

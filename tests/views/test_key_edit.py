@@ -192,9 +192,7 @@ def test_while_it_is_rotated_everything_but_the_old_keys_end_can_be_changed(orga
     for expires in ({"expires": "never"}, {"expires": "365"}):
         response = edit(old, **expires)
         assert response.status_code == 422
-        assert response.context["form"].errors["expires_on"] == [
-            "Its rotation says when it ends: extend or cancel that."
-        ]
+        assert response.context["form"].errors["expires"] == ["Its rotation says when it ends: extend or cancel that."]
     assert snapshot() == before
     assert edit(new, expires="never").status_code == 302
     assert stored(new).expires_at is None

@@ -10,9 +10,18 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from apikeys.models import ApiKey, AuditAction, Outcome
+from apikeys.models import ApiKey, AuditAction, Outcome, PolicyRule
 from apikeys.views.keys import EXPORT_HEADER
-from tests.factories import make_event, make_exemption, make_key, make_old_key, make_organization, make_revoked_key
+from tests.factories import (
+    make_event,
+    make_exemption,
+    make_key,
+    make_old_key,
+    make_organization,
+    make_policy,
+    make_policy_exemption,
+    make_revoked_key,
+)
 from tests.pages import age_limit, entries, make_keys, snapshot, url
 
 pytestmark = pytest.mark.django_db
@@ -68,6 +77,20 @@ def test_silence_exemption_and_pause_are_told_as_the_list_does(organization, exp
     assert told[silent.public_id] == ("never_used", "", "")
     assert told[excused.public_id] == ("never_used", until.isoformat(), "")
     assert told[paused.public_id] == ("never_used", "", ends.isoformat())
+
+
+def test_the_rules_that_a_key_violates_are_told_and_can_be_filtered_by(organization, export):
+    endless, exempt = (make_key(organization).key for _ in range(2))
+    fine = make_key(organization, expires_at=timezone.now() + timedelta(days=5), rate_limit=(5, 1, 5)).key
+    dead = make_revoked_key(organization).key
+    assert {row["violates"] for row in rows(export())} == {""}
+    make_policy(organization, expiry_required=True, max_rate=(10, 1))
+    make_policy_exemption(exempt, PolicyRule.EXPIRY)
+    told = {row["id"]: row["violates"] for row in rows(export())}
+    expected = {endless: "expiry rate", exempt: "rate", fine: "", dead: ""}
+    assert told == {key.public_id: rules for key, rules in expected.items()}
+    assert [row["id"] for row in rows(export(policy="expiry"))] == [endless.public_id]
+    assert {row["id"] for row in rows(export(policy="violating"))} == {endless.public_id, exempt.public_id}
 
 
 def test_by_when_a_key_should_be_rotated_is_told_of_usable_keys(organization, export):

@@ -13,6 +13,7 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from apikeys import tallies
 from apikeys.filters import (
     AGE_CHOICES,
     EXPIRY_CHOICES,
@@ -23,7 +24,7 @@ from apikeys.filters import (
     SORT_LABELS,
     TABS,
 )
-from apikeys.models import Actor, Outcome, RevocationReason, Role
+from apikeys.models import Actor, Outcome, PolicyRule, RevocationReason, Role
 from apikeys.models.extremes import floor_minute
 from tests.factories import (
     make_environment,
@@ -34,6 +35,8 @@ from tests.factories import (
     make_member,
     make_old_key,
     make_organization,
+    make_policy,
+    make_policy_exemption,
     make_revoked_key,
     make_rhythm,
     make_scope,
@@ -283,6 +286,62 @@ def test_the_tabs_count_under_the_other_filters(organization, visit):
     assert (tabs[""], tabs["active"], tabs["revoked"]) == ("2", "1", "1")
 
 
+@pytest.fixture
+def impatient(monkeypatch):
+    """Let every number that can come after the page do so."""
+    monkeypatch.setattr(tallies, "AT_ONCE", 0)
+
+
+def test_of_many_keys_the_page_comes_before_the_numbers(organization, visit, impatient):
+    make_keys(organization, 60)
+    make_revoked_key(organization)
+    response = visit(environment="prod")
+    assert [tab["count"] for tab in response.context["tabs"]] == [""] * len(TABS)
+    later = url("key_list", organization, environment="prod", counts="now")
+    assert f'hx-get="{later.replace("&", "&amp;")}"' in response.text
+    assert response.text.count("counts=now") == 2, "one for htmx, one for whom it is not"
+    assert 'aria-busy="true"' in response.text
+    # The summary tells of all keys at once.
+    assert "62 keys in" in response.context["summary"]()
+
+    numbers = visit(environment="prod", counts="now", headers=HTMX | {"HX-Target": "key_counts"})
+    assert is_partial(numbers)
+    assert "<table" not in numbers.text
+    assert "counts=" not in numbers.text
+    counts = {tab["value"]: tab["count"] for tab in numbers.context["tabs"]}
+    assert (counts[""], counts["active"], counts["revoked"]) == ("62", "61", "1")
+
+    # Without htmx the same address is the whole page, and what it leads to does not wait for numbers again.
+    whole = visit(environment="prod", counts="now")
+    assert is_whole_page(whole)
+    assert whole.context["tabs"] == numbers.context["tabs"]
+    assert "counts=" not in whole.text
+
+
+def test_numbers_of_a_filter_that_makes_no_sense_are_a_422(visit, impatient):
+    response = visit(environment="mars", counts="now", headers=HTMX | {"HX-Target": "key_counts"})
+    assert response.status_code == 422
+
+
+def test_keys_that_are_all_on_the_page_are_counted_there(organization, visit, impatient):
+    make_keys(organization, 12)
+    make_revoked_key(organization)
+    with CaptureQueriesContext(connection) as queries:
+        response = visit(environment="prod")
+    assert not any("is_expired" in one["sql"] for one in queries)
+    counts = {tab["value"]: tab["count"] for tab in response.context["tabs"]}
+    assert (counts[""], counts["active"], counts["revoked"]) == ("14", "13", "1")
+    assert "counts=now" not in response.text
+
+
+def test_kinds_of_silence_may_come_after_the_page(organization, visit, impatient):
+    make_old_key(organization, timedelta(days=200))
+    first = visit(silence="never_used")
+    assert [link.count for link in first.context["silences"]] == [""] * len(SILENCE_CHOICES)
+    numbers = visit(silence="never_used", counts="now", headers=HTMX | {"HX-Target": "key_counts"})
+    assert [link.count for link in numbers.context["silences"]] == ["1", "0", "0", "0", "0"]
+
+
 def test_kinds_of_silence_are_told_apart_where_the_list_is_about_them(organization, keys, visit):
     assert visit().context["silences"] == []
     for query in ({"status": "unused"}, {"silence": "seasonal"}):
@@ -393,9 +452,34 @@ def test_a_maximum_age_costs_the_list_no_query_and_no_join(organization, viewer,
     assert not [sql for sql in rows if "apikeys_organization" in sql.partition("WHERE")[0]]
 
 
+# Policies
+
+
+def test_keys_that_violate_the_policy_are_found_by_rule_and_together(organization, visit):
+    make_key(organization, "endless")
+    make_key(organization, "exempt and fast")
+    make_key(organization, "fine", expires_at=timezone.now() + timedelta(days=5), rate_limit=(5, 1, 5))
+    make_revoked_key(organization, "revoked")
+    assert names(visit(policy="violating")) == []
+    make_policy(organization, expiry_required=True, max_rate=(10, 1))
+    make_policy_exemption(organization.keys.get(name="exempt and fast"), PolicyRule.EXPIRY)
+    assert names(visit(policy="violating")) == ["exempt and fast", "endless"]
+    assert names(visit(policy="expiry")) == ["endless"]
+    assert names(visit(policy="owner")) == []
+    make_policy(organization, environments_apart=True)
+    assert names(visit(policy="separation")) == []
+    make_policy(organization, expiry_required=True, max_rate=(10, 1))
+    response = visit(policy="violating")
+    [chip] = response.context["chips"]
+    assert (chip.label, chip.value) == ("Policy", "violates a rule")
+    counts = {tab["value"]: tab["count"] for tab in response.context["tabs"]}
+    assert (counts[""], counts["active"], counts["revoked"]) == ("2", "2", "0")
+
+
 # Nonsense
 
 BAD = {
+    "a policy": {"policy": "odd"},
     "a status": {"status": "deleted"},
     "an environment": {"environment": "mars"},
     "one of two environments": {"environment": ["prod", "mars"]},

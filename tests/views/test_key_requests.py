@@ -185,6 +185,7 @@ def test_what_callers_send_is_escaped(organization, visit, text):
 
 def test_looking_changes_nothing(organization, visit):
     key = make_key(organization).key
+    visit(key)
     before = snapshot()
     visit(key)
     assert snapshot() == before

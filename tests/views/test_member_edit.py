@@ -24,7 +24,7 @@ def edit(organization, client):
 def test_the_form_shows_the_role(organization, client, viewer):
     response = client.get(url("member_edit", organization, viewer.memberships.get().pk))
     assert is_whole_page(response)
-    assert response.context["form"].initial == {"role": "viewer"}
+    assert response.context["form"].initial == {"role": "viewer", "environments": []}
 
 
 @pytest.mark.parametrize("role", ["operator", "admin"])

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.django_db
 def test_it_shows_each_person_with_role_and_keys(organization, viewer, operator, client_of):
     make_key(organization, owner=operator.memberships.get())
     client = client_of(viewer)
+    client.get(url("member_list", organization))
     before = snapshot()
     response = client.get(url("member_list", organization))
     assert is_whole_page(response)

@@ -1,9 +1,18 @@
 """Taking a person out of the organization, and handing their keys over."""
 
 import pytest
+from django.test import Client
 
-from apikeys.models import AuditAction, KeyExemption, Member, Role
-from tests.factories import make_exemption, make_key, make_member, make_organization, make_revoked_key
+from apikeys.models import AuditAction, KeyExemption, Member, MemberEnvironment, Role, Session
+from tests.factories import (
+    make_actor,
+    make_exemption,
+    make_key,
+    make_limited,
+    make_member,
+    make_organization,
+    make_revoked_key,
+)
 from tests.pages import HTMX, entries, is_partial, is_whole_page, snapshot, url
 
 pytestmark = pytest.mark.django_db
@@ -40,7 +49,22 @@ def test_a_person_without_keys_is_removed_by_one_click(organization, admin, view
     assert not viewer.memberships.exists()
     [entry] = entries(organization, AuditAction.MEMBER_REMOVE)
     assert (entry.actor, entry.target_label, entry.changes) == (admin, viewer.email, {"role": ["viewer", None]})
-    assert client.get(url("key_list", organization)).status_code == 404
+    assert client.get(url("key_list", organization))["Location"].startswith("/accounts/login/")
+
+
+def test_their_sessions_end_at_once_unless_they_have_another_organization(organization, viewer, operator, remove):
+    for user in (viewer, operator):
+        Client().force_login(user)
+    make_member(make_organization("other"), Role.VIEWER, operator)
+    for user in (viewer, operator):
+        remove(user.memberships.get(organization=organization))
+    assert [Session.objects.filter(user=user).count() for user in (viewer, operator)] == [0, 1]
+
+
+def test_an_operators_limit_goes_with_them(organization, remove):
+    member = make_limited(organization, "stag")
+    remove(member)
+    assert not MemberEnvironment.objects.exists()
 
 
 def test_their_keys_even_dead_ones_go_to_somebody_else_each_with_its_entry(organization, operator, viewer, remove):
@@ -88,10 +112,13 @@ def test_neither_themselves_nor_another_organizations_member_can_take_them(organ
     assert snapshot() == before
 
 
-def test_the_last_admin_stays(admin, remove):
-    remove(Member.objects.get(user__email="founder@example.com"))
+def test_the_last_admin_stays(admin, remove, organization):
+    founder = Member.objects.get(user__email="founder@example.com")
+    admin.memberships.get().change_role(Role.VIEWER, by=make_actor())
+    client = Client()
+    client.force_login(founder.user)
     before = snapshot()
-    response = remove(admin.memberships.get())
+    response = client.post(url("member_leave", organization))
     assert response.status_code == 422
     assert "at least one admin" in response.text
     assert snapshot() == before

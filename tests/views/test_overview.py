@@ -311,6 +311,7 @@ def test_scheduled_jobs_are_told_with_when_they_succeeded(organization, visit):
         "finish_rotations": "never",
         "evaluate_alerts": "never",
         "send_alerts": "never",
+        "remind_reviews": "never",
         "verify_audit_log": "never",
         "checkpoint_audit_log": "never",
         "roll_up_usage": "works",

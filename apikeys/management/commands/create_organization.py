@@ -15,6 +15,7 @@ from django.db import transaction
 from apikeys.management.arguments import fault, text
 from apikeys.management.base import Command as Base
 from apikeys.models import Actor, Organization, User
+from apikeys.password_validators import validators_with
 
 MAX_PASSWORD = 1000
 OPTIONS = {"name": "--name", "slug": "--slug", "key_prefix": "--key-prefix"}
@@ -69,17 +70,17 @@ class Command(Base):
         person = User(email=email, name=options["person_name"].strip())
         try:
             person.full_clean(exclude={"password"})
-            password = self._password(person) if options["password_stdin"] else secrets.token_urlsafe(18)
+            password = self._password(person, options) if options["password_stdin"] else secrets.token_urlsafe(18)
         except ValidationError as error:
             raise fault(error, PERSON_OPTIONS) from None
         return User.objects.create_user(person.email, password, name=person.name), password
 
-    def _password(self, person: User) -> str:
+    def _password(self, person: User, options: dict[str, Any]) -> str:
         password = sys.stdin.readline(MAX_PASSWORD + 2).rstrip("\r\n")
         if len(password) > MAX_PASSWORD:
             raise ValidationError({"password": f"At most {MAX_PASSWORD} characters."})
         try:
-            validate_password(password, person)
+            validate_password(password, person, validators_with(options["name"], options["slug"]))
         except ValidationError as error:
             raise ValidationError({"password": error.messages}) from None
         return password

@@ -19,7 +19,7 @@ from apikeys.evaluation.states import evaluate_states
 from apikeys.flagging import THRESHOLDS, Finding, Flag, LeftOut
 from apikeys.management.arguments import find_organization, text, whole_number
 from apikeys.management.base import Command as Base
-from apikeys.management.flag_formats import CSV, JSON, TABLE, Format
+from apikeys.management.flag_formats import CSV, JSON, TABLE, Format, days_words
 from apikeys.models import AlertKind, ApiKey, Organization
 from apikeys.models.key_age import ROTATE_SOON
 
@@ -42,10 +42,10 @@ class Command(Base):
         parser.add_argument(
             "--unused-days",
             type=whole_number(1, MAX_DAYS),
-            default=settings.UNUSED_AFTER_DAYS,
             metavar="N",
             help="A key is silent when its last accepted request, or its creation without one, is more than N days "
-            "ago, and unused when its own rhythm does not explain that; default: %(default)s (UNUSED_AFTER_DAYS).",
+            "ago, and unused when its own rhythm does not explain that; default: as each organization's "
+            f"policy says, or {settings.UNUSED_AFTER_DAYS} (UNUSED_AFTER_DAYS).",
         )
         parser.add_argument(
             "--include-exempt", action="store_true", help="List also unused keys that may be silent for the time being."
@@ -81,10 +81,13 @@ class Command(Base):
 
     def handle(self, **options: Any) -> None:
         """List them. A key that is unused, near its expiry and to be rotated is listed once for each."""
-        keys = ApiKey.objects.all()
+        keys, days = ApiKey.objects.all(), options["unused_days"]
         if options["organization"]:
-            keys = find_organization(options["organization"]).keys.all()
-        now, days, within = timezone.now(), options["unused_days"], options["within"]
+            organization = find_organization(options["organization"])
+            keys, days = organization.keys.all(), days or organization.unused_after
+        elif not Organization.objects.filter(unused_after_days__isnull=False).exists():
+            days = days or settings.UNUSED_AFTER_DAYS
+        now, within = timezone.now(), options["within"]
         soon = options["rotate_within"]
         kind = JSON if options["json"] else CSV if options["csv"] else TABLE
         try:
@@ -99,7 +102,7 @@ class Command(Base):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(FOUND)
         told = (
-            f"{unused:,} unused for more than {days} days, {expiring:,} expiring within {max(within)} days, "
+            f"{unused:,} unused for more than {days_words(days)}, {expiring:,} expiring within {max(within)} days, "
             f"{to_rotate:,} to rotate within {soon} days, in {options['organization'] or 'all organizations'}."
         )
         if self.job_run:
@@ -123,7 +126,7 @@ class Command(Base):
             self.job_run.done += f" {told}"
         self.stderr.write(told)
 
-    def _section(self, kind: Format, flag: Flag, days: int, findings: Iterator[Finding]) -> int:
+    def _section(self, kind: Format, flag: Flag, days: int | None, findings: Iterator[Finding]) -> int:
         """Write one kind of findings and return how many they are."""
         count = 0
         for some in batched(findings, _BATCH):

@@ -125,7 +125,6 @@ class Command(Base):
 def _terms(key: ApiKey, options: dict[str, Any]) -> RotationTerms:
     reason = RotationReason(options["reason"])
     chosen, expires = options["overlap"], options["expires_in"]
-    lives = key.lifetime if expires == SAME else expires
     usual = timedelta() if reason in URGENT else USUAL_OVERLAP
     return RotationTerms(
         reason=reason,
@@ -133,7 +132,7 @@ def _terms(key: ApiKey, options: dict[str, Any]) -> RotationTerms:
         clock=CLOCKS[options["clock"]],
         hard_end=options["until"],
         finishes_when_safe=options["finish"] == "safe",
-        new_expires_at=timezone.now() + lives if lives else None,
+        new_expires_at=key.renewed_expiry if expires == SAME else timezone.now() + expires if expires else None,
         link_lasts=options["link"],
         note=options["note"],
     )
