@@ -17,7 +17,7 @@ from apikeys.demo.cast import REQUESTS
 from apikeys.demo.plans import BURST_DAYS, Attempts, Plan
 from apikeys.demo.rhythm import PUNCTUAL, RHYTHMS, poisson
 from apikeys.models import ApiKey, Dimension, KeyActivity, Outcome, UsageDay, UsageEvent, UsageHour
-from apikeys.models.series import floor_day
+from apikeys.models.series import floor_day, floor_hour
 from apikeys.models.usage import DAY, HOUR, make_nonce
 
 # Of longer ago than this, the requests of a day are counted in one hour: its months are right, and seeding is quick.
@@ -121,7 +121,10 @@ def _plain(value: object) -> Any:
 def make_traffic(rng: random.Random, clock: Clock, plan: Plan, key: ApiKey) -> Traffic:
     """Return the requests of one key, accepted and refused."""
     traffic = Traffic()
-    until = min(filter(None, [clock.ago(plan.quiet_since), key.revoked_at, key.expires_at]))
+    quiet = clock.ago(plan.quiet_since)
+    # At the end of an hour, whenever the demo is made: of one with few requests left, the alert would say "drop".
+    quiet = floor_hour(quiet) if plan.quiet_since else quiet
+    until = min(filter(None, [quiet, key.revoked_at, key.expires_at]))
     accepted = Attempts(
         Outcome.VALID, plan.per_day, addresses=plan.addresses, user_agent=plan.user_agent, rhythm=plan.rhythm
     )

@@ -1,6 +1,8 @@
 """The demo is seeded once; each test looks at one of the things that make it believable."""
 
-from datetime import timedelta
+import random
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import connection, transaction
@@ -9,7 +11,9 @@ from django.db.models.functions import ExtractIsoWeekDay
 from django.utils import timezone
 
 from apikeys import demo
+from apikeys.demo import northwind
 from apikeys.demo.cast import PASSWORD
+from apikeys.demo.traffic import Clock, make_traffic
 from apikeys.evaluation.preview import preview
 from apikeys.evaluation.run import evaluate
 from apikeys.models import (
@@ -46,7 +50,7 @@ from apikeys.models import (
     UsageWatermark,
     User,
 )
-from apikeys.models.series import floor_day
+from apikeys.models.series import floor_day, floor_hour
 from tests.commands.running import run
 from tests.factories import make_event, make_key
 
@@ -214,6 +218,19 @@ def test_its_keys_raise_the_alerts_that_somebody_wants_and_no_others(seeded):
     wanted = {"Order webhook relay": "spike", "Loyalty points sync": "silence"}
     assert told.items() >= wanted.items()
     assert len(told) <= len(wanted) + 1
+
+
+@pytest.mark.parametrize("minute", [0, 1, 6, 15, 29, 59])
+def test_a_service_falls_silent_between_two_hours_whenever_the_demo_is_made(minute):
+    """An hour of which a few requests are left would be told of as a drop."""
+    rng = random.Random(1)  # noqa: S311 - it makes demo traffic
+    clock = Clock(datetime(2026, 3, 4, 15, minute, tzinfo=UTC))
+    [plan] = [one for one in northwind.plans(rng) if one.name == "Loyalty points sync"]
+    traffic = make_traffic(rng, clock, plan, ApiKey(pk=1, created_at=clock.ago(plan.age)))
+    hours = Counter(floor_hour(event.at) for event in traffic.events)
+    last = max(hours)
+    assert timedelta(days=plan.quiet_since) <= clock.now - last < timedelta(days=plan.quiet_since, hours=2)
+    assert hours[last] >= 12  # 20 are usual
 
 
 def test_the_inbox_holds_what_its_keys_justify(seeded):
