@@ -68,9 +68,8 @@ def asked_for(client, things, name):
 def test_no_column_is_set_that_a_form_does_not_ask_for(organization, admin, client_of, name):
     things, client = Things(organization), client_of(admin)
     form = things.form(name)
-    extra = {
-        column: value for column, value in COLUMNS.items() if column not in asked_for(client, things, name) | set(form)
-    }
+    fields = asked_for(client, things, name) | set(form)
+    extra = {column: value for column, value in COLUMNS.items() if column not in fields}
     if name in {"scope_create", "invitation_create", "webhook_switch", "key_bulk_revoke", "key_bulk_rotate"}:
         # Their form is on another page, or needs a choice first.
         extra = {column: value for column, value in extra.items() if column not in {"name", "note", "description"}}
