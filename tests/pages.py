@@ -53,12 +53,14 @@ def messages_of(response):
 
 
 def snapshot():
-    """Return every row of every table, to compare with later."""
-    return {
-        model._meta.label: sorted(map(repr, model._base_manager.values_list()))
-        for model in apps.get_models()
-        if model._meta.label not in _PASSING
-    }
+    """Return every row of every table as the database has it, to compare with later."""
+    quote, found = connection.ops.quote_name, {}
+    with connection.cursor() as cursor:
+        for model in apps.get_models():
+            if model._meta.label not in _PASSING:
+                cursor.execute(f"SELECT * FROM {quote(model._meta.db_table)}")
+                found[model._meta.label] = sorted(map(repr, cursor.fetchall()))
+    return found
 
 
 def key_form(**changes):

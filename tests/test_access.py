@@ -1,5 +1,6 @@
 """Every address, as nobody, as an outsider and in every role: who may, who may not, and that it changes nothing."""
 
+import copy
 import re
 import uuid
 from dataclasses import replace
@@ -32,6 +33,7 @@ from tests.factories import (
     make_user,
     make_webhook,
 )
+from tests.held import rolled_back
 from tests.pages import HTMX, age_proof, key_form, rotate_form, snapshot, soon
 from tests.test_architecture import OURS, patterns
 
@@ -199,10 +201,55 @@ class Things:
         return form
 
 
+# The cast and the things are made once for all tests of this module: to make them takes most of their time.
+
+
+@pytest.fixture(scope="module")
+def _made(django_db_setup, django_db_blocker):
+    with django_db_blocker.unblock(), rolled_back():
+        organization = make_organization("acme", name="Acme", admin=make_user("founder@example.com"))
+        made = {"organization": organization, "outsider": make_user("outsider@example.com")}
+        make_organization("elsewhere", admin=made["outsider"])
+        for role in Role.values:
+            made[role] = make_member(organization, Role(role), make_user(f"{role}@example.com")).user
+        yield made | {"things": Things(organization)}
+
+
 @pytest.fixture
-def things(organization, request):
-    found = Things(organization)
-    if "review_start" in getattr(request.node, "name", ""):
+def made(_made, db):
+    """Copies, which a test may change as it may change the rows: those are put back after it."""
+    return copy.deepcopy(_made)
+
+
+@pytest.fixture
+def organization(made):
+    return made["organization"]
+
+
+@pytest.fixture
+def viewer(made):
+    return made["viewer"]
+
+
+@pytest.fixture
+def operator(made):
+    return made["operator"]
+
+
+@pytest.fixture
+def admin(made):
+    return made["admin"]
+
+
+@pytest.fixture
+def outsider(made):
+    return made["outsider"]
+
+
+@pytest.fixture
+def things(made, request):
+    found = made["things"]
+    if "review_start" in request.node.name:
         # There is one open review at a time.
         found.review.close(by=make_actor())
     return found

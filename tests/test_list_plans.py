@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import pytest
-from django.db import connection, transaction
+from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from apikeys.models import Organization, Role, Scope
 from benchmarks.grown.lists import cases
 from benchmarks.grown.trigrams import index_at_the_end
 from tests.factories import make_environment, make_key, make_member, make_organization, make_user
+from tests.held import rolled_back
 from tests.pages import HTMX, age_limit, make_keys, url
 
 # Before what commits: the keys are those of every organization that there is.
@@ -38,16 +39,9 @@ QUERIES = {case.name: case.query for case in cases()}
 @pytest.fixture(scope="module")
 def _grown(django_db_setup, django_db_blocker):
     """Make the keys once, in a transaction that is rolled back after this module."""
-    with django_db_blocker.unblock():
-        hold = transaction.atomic()
-        hold.__enter__()
-        try:
-            (_grow_postgresql if connection.vendor == "postgresql" else _grow_sqlite)()
-            yield
-        finally:
-            transaction.set_rollback(True)
-            hold.__exit__(None, None, None)
-            connection.close()
+    with django_db_blocker.unblock(), rolled_back():
+        (_grow_postgresql if connection.vendor == "postgresql" else _grow_sqlite)()
+        yield
 
 
 def _grow_sqlite():
@@ -80,12 +74,8 @@ def _grow_postgresql():
 @pytest.fixture
 def grown(_grown, django_db_blocker):
     """An organization with many keys."""
-    with django_db_blocker.unblock():
-        hold = transaction.atomic()
-        hold.__enter__()
+    with django_db_blocker.unblock(), rolled_back():
         yield Organization.objects.get(slug="grown")
-        transaction.set_rollback(True)
-        hold.__exit__(None, None, None)
 
 
 def plan_of(sql):

@@ -5,7 +5,6 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import connection, transaction
 from django.db.models import Count, F, Max, Q, Sum
 from django.db.models.functions import ExtractIsoWeekDay
 from django.utils import timezone
@@ -53,6 +52,7 @@ from apikeys.models import (
 from apikeys.models.series import floor_day, floor_hour
 from tests.commands.running import run
 from tests.factories import make_event, make_key
+from tests.held import rolled_back
 
 HOUSES = ["northwind", "halden"]
 
@@ -60,18 +60,11 @@ HOUSES = ["northwind", "halden"]
 @pytest.fixture(scope="module")
 def _seeded(django_db_setup, django_db_blocker):
     """Seed in a transaction that is rolled back after this module."""
-    with django_db_blocker.unblock():
-        hold = transaction.atomic()
-        hold.__enter__()
-        try:
-            UsageEvent.objects.all().delete()
-            UsageHour.objects.all().delete()
-            demo.seed(1)
-            yield
-        finally:
-            transaction.set_rollback(True)
-            hold.__exit__(None, None, None)
-            connection.close()
+    with django_db_blocker.unblock(), rolled_back():
+        UsageEvent.objects.all().delete()
+        UsageHour.objects.all().delete()
+        demo.seed(1)
+        yield
 
 
 @pytest.fixture
