@@ -1,5 +1,6 @@
 """The cast and the clients of every test. Nothing here happens unless a test names it."""
 
+import gc
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,10 +44,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure() -> None:
     """Make the folder of collected static files, which a new checkout has not: WhiteNoise warns without it.
 
-    Nor let it list all of them for each new client, which takes longer than most requests.
+    Nor let it list all of them for each new client, which takes longer than most requests. Nor do most hashes.
     """
     Path(settings.STATIC_ROOT).mkdir(parents=True, exist_ok=True)
     settings.WHITENOISE_AUTOREFRESH = True
+    settings.PASSWORD_HASHERS = ["tests.hashing.QuickArgon2PasswordHasher"]
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector leave alone what is there for the whole run: it is searched some thousand times."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

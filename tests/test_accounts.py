@@ -6,8 +6,10 @@ import time
 import pytest
 from django.core.cache import cache
 from django.test import Client
+from django.utils.module_loading import import_string
 
 from apikeys.models import AuditAction, AuditEntry, Role, User
+from keyadmin import settings as settings_file
 from tests.factories import PASSWORD, make_member, make_organization, make_user
 from tests.pages import HTMX, entries, snapshot
 
@@ -238,6 +240,12 @@ def test_an_ended_session_makes_htmx_load_the_page_anew(person):
 
 def test_passwords_are_kept_as_argon2id(person):
     assert User.objects.get(pk=person.pk).password.startswith("argon2$argon2id$")
+    # The tests' own hasher does less work; this is that of people.
+    [hasher] = map(import_string, settings_file.PASSWORD_HASHERS)
+    # What OWASP's Password Storage Cheat Sheet asks for at least.
+    assert hasher.algorithm == "argon2"
+    assert hasher.memory_cost >= 19 * 1024
+    assert hasher.time_cost >= 2
 
 
 def test_a_password_is_changed_recorded_and_ends_other_sessions(organization, person):
