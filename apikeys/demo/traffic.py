@@ -107,9 +107,16 @@ def write_days(key: ApiKey, traffic: Traffic) -> None:
 def _insert(model: type[Model], columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
     quote = connection.ops.quote_name
     names, marks = ", ".join(map(quote, columns)), ", ".join(["%s"] * len(columns))
+    table = f"{quote(model._meta.db_table)} ({names})"
     with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            # There are a million of them; COPY takes a third of the time.
+            with cursor.copy(f"COPY {table} FROM STDIN") as copy:
+                for row in rows:
+                    copy.write_row(row)
+            return
         cursor.executemany(
-            f"INSERT INTO {quote(model._meta.db_table)} ({names}) VALUES ({marks})",  # noqa: S608 - names of ours
+            f"INSERT INTO {table} VALUES ({marks})",  # noqa: S608 - names of ours
             [[_plain(value) for value in row] for row in rows],
         )
 
