@@ -2,9 +2,10 @@
 
 import json
 import random
+import secrets
 import subprocess
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,19 @@ from django.db import transaction
 from django.db.models import F
 from django.test import Client
 from django.utils import timezone
+from pytest_django import DjangoDbBlocker
 
 from apikeys.models import ApiKey, IssuedKey, Organization, Role, UsageEvent, UsageHour, UsageWatermark
 from apikeys.models.series import floor_hour
 from apikeys.models.usage import HOUR
-from tests.factories import make_expired_key, make_key, make_member, make_revoked_key
+from tests.factories import (
+    make_expired_key,
+    make_key,
+    make_member,
+    make_organization,
+    make_revoked_key,
+    make_user,
+)
 from tests.pages import url
 from tests.serving import served
 from tests.test_replay import line, replay
@@ -46,9 +55,10 @@ FACTS = r"""
 """
 
 
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A log of some clients, with lines that are no requests among them."""
+    folder = tmp_path_factory.mktemp("log")
     chance = random.Random(4)  # noqa: S311 - it makes a log, no secrets
     clients = [f"198.51.100.{number}" for number in range(9)] + [f"203.0.113.{number}" for number in range(9)]
     clients += ["2001:db8::3", "2001:db8:1::4"]
@@ -62,13 +72,13 @@ def log(tmp_path: Path) -> Path:
         lines.append(line(client, number % 60, request, chance.choice(agents).encode()))
         if number % 50 == 0:
             lines.append(line(client, number % 60, b"-"))
-    (tmp_path / "access.log").write_bytes(b"".join(lines))
-    (tmp_path / "facts.awk").write_text(FACTS)
-    (tmp_path / "scopes").write_text(SCOPES)
-    return tmp_path / "access.log"
+    (folder / "access.log").write_bytes(b"".join(lines))
+    (folder / "facts.awk").write_text(FACTS)
+    (folder / "scopes").write_text(SCOPES)
+    return folder / "access.log"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def told(log: Path) -> Callable[[str], Counter[str]]:
     """Return what a pipeline over the log's facts counts, by what it counts."""
 
@@ -86,7 +96,15 @@ def told(log: Path) -> Callable[[str], Counter[str]]:
     return count
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def committed(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[Organization]:
+    """As that of all tests; of this module, whose tests look at one replay."""
+    with django_db_blocker.unblock():
+        slug = f"replayed-{secrets.token_hex(8)}"
+        yield make_organization(slug, admin=make_user(f"{slug}@example.com"))
+
+
+@pytest.fixture(scope="module")
 def keys(committed: Organization, log: Path) -> list[IssuedKey]:
     """Keys of an organization with which the log has been replayed."""
     member = make_member(committed, Role.OPERATOR)
@@ -98,11 +116,11 @@ def keys(committed: Organization, log: Path) -> list[IssuedKey]:
         make_key(committed, "limited", scopes=both, rate_limit=(1, 3600, BURST), environment="dev"),
         make_key(committed, "of a network", scopes=both, networks=["198.51.100.0/24"], owner=member),
     ]
-    secrets = ",".join(issued.secret.text for issued in keys)
+    texts = ",".join(issued.secret.text for issued in keys)
     with served() as server:
         ran = replay(
             f"http://127.0.0.1:{server.port}",
-            *(log, committed.slug, secrets),
+            *(log, committed.slug, texts),
             *("--scope-map", str(log.parent / "scopes"), "--concurrency", "1"),
         )
     assert ran.returncode == 0, ran.stderr
@@ -117,7 +135,7 @@ def client(committed: Organization) -> Client:
     return client
 
 
-@pytest.fixture(params=["as it comes", "rolled up"])
+@pytest.fixture(scope="module", params=["as it comes", "rolled up"])
 def moment(request: pytest.FixtureRequest, keys: list[IssuedKey]) -> None:
     """Look at the figures while their hour runs, and when it is three hours ago and rolled up."""
     if request.param == "rolled up":
