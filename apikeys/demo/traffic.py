@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from django.db import connection
@@ -117,12 +118,14 @@ def _insert(model: type[Model], columns: Sequence[str], rows: Sequence[tuple[Any
             return
         cursor.executemany(
             f"INSERT INTO {table} VALUES ({marks})",  # noqa: S608 - names of ours
-            [[_plain(value) for value in row] for row in rows],
+            [[_plain(value) if type(value) is datetime else value for value in row] for row in rows],
         )
 
 
-def _plain(value: object) -> Any:
-    return connection.ops.adapt_datetimefield_value(value) if isinstance(value, datetime) else value
+@lru_cache(maxsize=20_000)
+def _plain(at: datetime) -> Any:
+    """Return a moment as SQLite keeps it; most are hours, which recur."""
+    return connection.ops.adapt_datetimefield_value(at)
 
 
 def make_traffic(rng: random.Random, clock: Clock, plan: Plan, key: ApiKey) -> Traffic:
