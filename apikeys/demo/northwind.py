@@ -123,7 +123,7 @@ def _special() -> Iterator[Plan]:
     yield Plan(
         "Order webhook relay",
         "Hands orders on to the shops' own systems. Kept in Vault under prod/order-relay.",
-        *("prod", ("orders:read",), PLATFORM, 190, "shop", 260, ("10.20.4.61",), "order-relay/1.12.0"),
+        *("prod", ("orders:read",), PLATFORM, 190, "steady", 260, ("10.20.4.61",), "order-relay/1.12.0"),
         expires_in=170,
         created_by=TOMAS,
         # It is asked again and again for the same orders.
