@@ -118,7 +118,10 @@ def _join(acme: Organization, name: str) -> Member:
 def _factors(member: Member) -> dict[str, object]:
     """Give somebody an authenticator app, recovery codes, and a passkey with a nasty name."""
     secret = generate_totp_secret()
-    TOTP.activate(member.user, secret)
+    app = TOTP.activate(member.user, secret).instance
+    # It was set up long ago: of the 30 seconds in which it is, no code would be taken any more.
+    app.data["last_step"] = 0
+    app.save()
     RecoveryCodes.activate(member.user)
     options = {"publicKey": {"user": {"id": "AAAA"}, "challenge": "AAAA"}}
     passkey = WebAuthn.add(member.user, "<b>" + "x" * 57, json.loads(Passkey().create(options)))
