@@ -33,6 +33,21 @@ class ExemptionTerms(NamedTuple):
     until: datetime
 
 
+def term_errors(until: datetime, reason: str, column: models.Field[str, str]) -> dict[str, list[str]]:
+    """Return what is wrong with any exemption's end and reason, by field; ``column`` is that of the reason."""
+    errors: dict[str, list[str]] = {}
+    now = timezone.now()
+    if until <= now:
+        errors["until"] = ["The end must be in the future."]
+    elif until > now + LONGEST_EXEMPTION:
+        errors["until"] = ["The end must be within two years."]
+    try:
+        column.clean(reason, None)
+    except ValidationError as error:
+        errors["reason"] = error.messages
+    return errors
+
+
 class KeyExemptionQuerySet(models.QuerySet["KeyExemption"]):
     """Granting of exemptions, and which of them run."""
 
@@ -95,16 +110,7 @@ class KeyExemption(models.Model):
             errors["owner"] = ["The owner is not a member of this organization."]
         elif not self.owner.user.is_active:
             errors["owner"] = ["The owner's account is closed."]
-        now = timezone.now()
-        if self.until <= now:
-            errors["until"] = ["The end must be in the future."]
-        elif self.until > now + LONGEST_EXEMPTION:
-            errors["until"] = ["The end must be within two years."]
-        try:
-            KeyExemption.reason.field.clean(self.reason, self)
-        except ValidationError as error:
-            errors["reason"] = error.messages
-        if errors:
+        if errors := errors | term_errors(self.until, self.reason, KeyExemption.reason.field):
             raise ValidationError(errors)
 
     def store(self, action: AuditAction, changes: Changes, *, by: Actor) -> None:

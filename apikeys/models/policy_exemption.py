@@ -11,7 +11,7 @@ from django.db import models, transaction
 from django.utils import timezone
 
 from apikeys.models.audit import Actor, AuditAction, AuditEntry, Changes, difference
-from apikeys.models.exemption import LONGEST_EXEMPTION, StaleExemptionError
+from apikeys.models.exemption import StaleExemptionError, term_errors
 from apikeys.models.key import ApiKey, KeyExpiredError
 from apikeys.models.key_status import Status
 from apikeys.models.organization import Organization
@@ -103,17 +103,7 @@ class PolicyExemption(models.Model):
 
     def validate(self) -> None:
         """Raise ValidationError naming each field that is wrong."""
-        errors: dict[str, list[str]] = {}
-        now = timezone.now()
-        if self.until <= now:
-            errors["until"] = ["The end must be in the future."]
-        elif self.until > now + LONGEST_EXEMPTION:
-            errors["until"] = ["The end must be within two years."]
-        try:
-            PolicyExemption.reason.field.clean(self.reason, self)
-        except ValidationError as error:
-            errors["reason"] = error.messages
-        if errors:
+        if errors := term_errors(self.until, self.reason, PolicyExemption.reason.field):
             raise ValidationError(errors)
 
     def store(self, action: AuditAction, changes: Changes, *, by: Actor) -> None:
