@@ -1,7 +1,6 @@
 """The cast and the clients of every test. Nothing here happens unless a test names it."""
 
 import gc
-import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from pytest_django import DjangoDbBlocker, Settings
 from apikeys.models import AlertKind, AlertRule, Delivery, Member, Organization, Role, UsageWatermark, User
 from apikeys.sending import end_switched_on
 from keyadmin.wsgi import application
-from tests.factories import make_member, make_organization, make_user
+from tests.factories import make_apart, make_member, make_organization, make_user
 from tests.factors import Clock
 from tests.verifier import Verifier
 
@@ -44,7 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure() -> None:
     """Make the folder of collected static files, which a new checkout has not: WhiteNoise warns without it.
 
-    Nor let it list all of them for each new client, which takes longer than most requests. Nor do most hashes.
+    Nor let it list all of them for each new client, and hash with less work: both take longer than most requests.
     """
     Path(settings.STATIC_ROOT).mkdir(parents=True, exist_ok=True)
     settings.WHITENOISE_AUTOREFRESH = True
@@ -170,8 +169,7 @@ def committed(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iter
     to delete keys and audit entries, so no test may count on an empty table.
     """
     with django_db_blocker.unblock():
-        slug = f"committed-{secrets.token_hex(8)}"
-        yield make_organization(slug, admin=make_user(f"{slug}@example.com"))
+        yield make_apart("committed")
 
 
 @pytest.fixture

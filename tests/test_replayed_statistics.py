@@ -2,7 +2,6 @@
 
 import json
 import random
-import secrets
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,14 +17,7 @@ from pytest_django import DjangoDbBlocker
 from apikeys.models import ApiKey, IssuedKey, Organization, Role, UsageEvent, UsageHour, UsageWatermark
 from apikeys.models.series import floor_hour
 from apikeys.models.usage import HOUR
-from tests.factories import (
-    make_expired_key,
-    make_key,
-    make_member,
-    make_organization,
-    make_revoked_key,
-    make_user,
-)
+from tests.factories import make_apart, make_expired_key, make_key, make_member, make_revoked_key
 from tests.pages import url
 from tests.serving import served
 from tests.test_replay import line, replay
@@ -100,8 +92,7 @@ def told(log: Path) -> Callable[[str], Counter[str]]:
 def committed(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[Organization]:
     """As that of all tests; of this module, whose tests look at one replay."""
     with django_db_blocker.unblock():
-        slug = f"replayed-{secrets.token_hex(8)}"
-        yield make_organization(slug, admin=make_user(f"{slug}@example.com"))
+        yield make_apart("replayed")
 
 
 @pytest.fixture(scope="module")

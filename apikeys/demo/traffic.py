@@ -107,8 +107,7 @@ def write_days(key: ApiKey, traffic: Traffic) -> None:
 
 def _insert(model: type[Model], columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
     quote = connection.ops.quote_name
-    names, marks = ", ".join(map(quote, columns)), ", ".join(["%s"] * len(columns))
-    table = f"{quote(model._meta.db_table)} ({names})"
+    table = f"{quote(model._meta.db_table)} ({', '.join(map(quote, columns))})"
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             # There are a million of them; COPY takes a third of the time.
@@ -116,6 +115,7 @@ def _insert(model: type[Model], columns: Sequence[str], rows: Sequence[tuple[Any
                 for row in rows:
                     copy.write_row(row)
             return
+        marks = ", ".join(["%s"] * len(columns))
         cursor.executemany(
             f"INSERT INTO {table} VALUES ({marks})",  # noqa: S608 - names of ours
             [[_plain(value) if type(value) is datetime else value for value in row] for row in rows],

@@ -1,7 +1,6 @@
 """A real verifier, an API behind a gateway, and a key to ask with. Each gateway's file starts its own server."""
 
 import os
-import secrets
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from pytest_django import DjangoDbBlocker
 
 from apikeys.models import Organization
 from tests.commands.running import ROOT, database_url
-from tests.factories import make_organization, make_scope, make_user
+from tests.factories import make_apart, make_scope
 from tests.gateways.servers import START_SECONDS, Api, Gateway, NotInstalledError, Tap, find
 from tests.ports import free_port
 
@@ -52,8 +51,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def protected(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Organization:
     """The organization whose keys open the API."""
     with django_db_blocker.unblock():
-        slug = f"gateways-{secrets.token_hex(4)}"
-        organization = make_organization(slug, admin=make_user(f"{slug}@example.com"))
+        organization = make_apart("gateways")
         make_scope(organization, "payments:write")
         connection.close()
         return organization
