@@ -11,7 +11,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from apikeys import alert_code
-from apikeys.filters import ListFilter, QuickChoiceFilter, found_keys, later_owner_choices, ours, owned_keys
+from apikeys.filters import ListFilter, found_keys, later_owner_choices, ours, owned_keys, quick_choice_filter
 from apikeys.models import Alert, AlertKind, AlertRule, AlertStatus, Environment, Organization
 from apikeys.models.alert import AlertQuerySet
 from apikeys.models.alert_kind import alert_kinds
@@ -34,12 +34,12 @@ class AlertFilter(ListFilter):
         method="keep",
         widget=forms.HiddenInput,
     )
-    kind = QuickChoiceFilter(label="Kind", choices=alert_kinds)
-    urgency = QuickChoiceFilter(label="Urgency", choices=URGENCIES, method="by_urgency")
+    kind = quick_choice_filter(label="Kind", choices=alert_kinds)
+    urgency = quick_choice_filter(label="Urgency", choices=URGENCIES, method="by_urgency")
     environment = django_filters.ModelMultipleChoiceFilter(
         label="Environment", queryset=ours(Environment), to_field_name="code", method="by_environment"
     )
-    owner = QuickChoiceFilter(label="Owner", method="by_owner")
+    owner = quick_choice_filter(label="Owner", method="by_owner")
 
     class Meta:
         model = Alert

@@ -10,5 +10,5 @@ class ApiKeysConfig(AppConfig):
     verbose_name = "API keys"
 
     def ready(self) -> None:
-        """Register the checks of our own settings, and who hears of revocations and sign-ins."""
-        from apikeys import checks, second_factor, sessions, step_up, tombstones  # noqa: F401, PLC0415 - models must be loaded first
+        """Register the checks of our own settings, and who hears of connections, revocations and sign-ins."""
+        from apikeys import checks, connections, second_factor, sessions, step_up, tombstones  # noqa: F401, PLC0415 - models must be loaded first

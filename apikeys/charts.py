@@ -151,14 +151,12 @@ def round_ticks(maximum: int, wanted: int = 3) -> list[int]:
 
 
 def sparkline_path(counts: Sequence[int], height: int = 20, stride: int = 3) -> str:
-    """Return the path of a row of thin bars, `stride` apart; a used day is never lower than one unit."""
+    """Return the path of a row of thin bars, `stride` apart, rounded up: a used day is never lower than one unit."""
     top = max(counts, default=0)
     if not top:
         return ""
     return "".join(
-        f"M{index * stride + 1} {height}v-{max(1, round(count * height / top))}"
-        for index, count in enumerate(counts)
-        if count
+        f"M{index * stride + 1} {height}v-{-(-count * height // top)}" for index, count in enumerate(counts) if count
     )
 
 

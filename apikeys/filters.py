@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -130,6 +130,8 @@ def ours(model: type[Environment | Scope]) -> Any:
 class ListFilter(django_filters.FilterSet):
     """What the lists' filters share: chips, and being usable from a request of a member."""
 
+    base_filters: dict[str, Any]
+
     @property
     def organization(self) -> Organization:
         """Whose list it is."""
@@ -160,20 +162,28 @@ def _words(field: forms.Field, value: Any) -> str:
     return str(value)
 
 
-QuickChoiceFilter: Final = functools.partial(django_filters.ChoiceFilter, widget=QuickSelect)
+def quick_choice_filter(
+    choices: Sequence[tuple[str, str]] | Callable[[], Any] = (), **options: Any
+) -> django_filters.ChoiceFilter:
+    """Return a filter of some choices that is quick to copy, as each request does, and to draw.
+
+    Choices are copied one by one, and what a function returns is not.
+    """
+    later = choices if callable(choices) else lambda: choices
+    return django_filters.ChoiceFilter(choices=later, widget=QuickSelect, **options)
 
 
 class KeyFilter(ListFilter):
     """The key list's filters."""
 
     q = django_filters.CharFilter(label="Search", method="search", max_length=200)
-    status = QuickChoiceFilter(
+    status = quick_choice_filter(
         label="Status", choices=[(value, label) for value, label in TABS.items() if value], method="by_status"
     )
     environment = django_filters.ModelMultipleChoiceFilter(
         label="Environment", queryset=ours(Environment), to_field_name="code", method="by_environment"
     )
-    owner = QuickChoiceFilter(label="Owner", method="by_owner")
+    owner = quick_choice_filter(label="Owner", method="by_owner")
     scope = django_filters.ModelChoiceFilter(
         label="Scope",
         queryset=ours(Scope),
@@ -181,15 +191,17 @@ class KeyFilter(ListFilter):
         field_name="scopes",
         widget=QuickSelect,
     )
-    expires = QuickChoiceFilter(label="Expires", choices=EXPIRY_CHOICES, method="by_expiry")
-    created = QuickChoiceFilter(label="Created", choices=AGE_CHOICES, method="by_age")
-    last_used = QuickChoiceFilter(label="Last used", choices=LAST_USED_CHOICES, method="by_last_use")
-    silence = QuickChoiceFilter(label="Silence", choices=SILENCE_CHOICES, method="by_silence")
-    generation = QuickChoiceFilter(label="Generation", choices=[("newest", "the newest only")], method="by_generation")
-    rotate = QuickChoiceFilter(label="Rotation", choices=ROTATION_CHOICES, method="by_rotation")
-    policy = QuickChoiceFilter(label="Policy", choices=POLICY_CHOICES, method="by_policy")
-    refused = QuickChoiceFilter(label="Last refused", choices=RECENT_CHOICES, method="by_last_refusal")
-    tried = QuickChoiceFilter(label="Tried since its end", choices=RECENT_CHOICES, method="by_try")
+    expires = quick_choice_filter(label="Expires", choices=EXPIRY_CHOICES, method="by_expiry")
+    created = quick_choice_filter(label="Created", choices=AGE_CHOICES, method="by_age")
+    last_used = quick_choice_filter(label="Last used", choices=LAST_USED_CHOICES, method="by_last_use")
+    silence = quick_choice_filter(label="Silence", choices=SILENCE_CHOICES, method="by_silence")
+    generation = quick_choice_filter(
+        label="Generation", choices=[("newest", "the newest only")], method="by_generation"
+    )
+    rotate = quick_choice_filter(label="Rotation", choices=ROTATION_CHOICES, method="by_rotation")
+    policy = quick_choice_filter(label="Policy", choices=POLICY_CHOICES, method="by_policy")
+    refused = quick_choice_filter(label="Last refused", choices=RECENT_CHOICES, method="by_last_refusal")
+    tried = quick_choice_filter(label="Tried since its end", choices=RECENT_CHOICES, method="by_try")
     sort = django_filters.ChoiceFilter(
         label="Sort",
         choices=[(sign + name, label) for name, label in SORT_LABELS.items() for sign in ("", "-")],
@@ -201,12 +213,16 @@ class KeyFilter(ListFilter):
         model = ApiKey
         fields: list[str] = []
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, data: QueryDict, *args: Any, asked_only: bool = False, **kwargs: Any) -> None:
+        """Make the filters, or only those that are asked for: all that a page needs which does not show their form."""
+        if asked_only:
+            self.base_filters = {name: one for name, one in self.base_filters.items() if name == "q" or name in data}
+        super().__init__(data, *args, **kwargs)
         self.now = timezone.now()
-        self.filters["owner"].extra["choices"] = later_owner_choices(self.organization, self.data)
+        if "owner" in self.filters:
+            self.filters["owner"].extra["choices"] = later_owner_choices(self.organization, self.data)
         if self.organization.max_key_age is None and "rotate" not in self.data:
-            del self.filters["rotate"]
+            self.filters.pop("rotate", None)
 
     def search(self, keys: ApiKeyQuerySet, _name: str, _value: str) -> ApiKeyQuerySet:
         """Find a text in name, purpose, owner or public id; a fingerprint by its two visible ends."""

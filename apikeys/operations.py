@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from apikeys import connections as connections  # noqa: PLC0414 - ends a thread's connection with the thread
 from apikeys import metrics, readiness
 from apikeys.gateway import NOTHING_HERE
 

@@ -9,7 +9,7 @@ from typing import Final
 from django.db.models import Q
 
 from apikeys.models import ApiKey, UsageEvent
-from apikeys.models.usage import UsageEventQuerySet
+from apikeys.models.usage import UsageEventQuerySet, take_newest
 from apikeys.paging import BadCursorError
 from apikeys.ranges import TimeRange
 
@@ -60,7 +60,8 @@ def take_requests(key: ApiKey, wanted: Wanted, cursor: str = "", size: int = SHO
     if wanted.outcome or wanted.caller:
         end = events.values_list("at", flat=True)[LOOKED_THROUGH : LOOKED_THROUGH + 1].first()
         matching = matching.filter(at__gt=end) if end else matching
-    found = list(matching[: size + 1])
+    is_narrowed = cursor or end is not None or wanted.span
+    found = list(matching[: size + 1]) if is_narrowed else take_newest(matching, size + 1)
     if len(found) > size:
         return RequestPage(found[:size], _encode(found[size - 1].at, found[size - 1].nonce))
     return RequestPage(found, _encode(end, 2**62) if end else "", end)

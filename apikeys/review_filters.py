@@ -9,7 +9,7 @@ from django import forms
 from django.db.models import Q
 from django.utils import timezone
 
-from apikeys.filters import CLOSED_ACCOUNTS, ListFilter, QuickChoiceFilter, found_keys, owner_choices
+from apikeys.filters import CLOSED_ACCOUNTS, ListFilter, found_keys, owner_choices, quick_choice_filter
 from apikeys.models import Decision, Member, Review, ReviewItem, ReviewState
 from apikeys.models.review_item import ReviewItemQuerySet, count_waiting, nobodys
 from apikeys.paging import Column, Ordered, number_text
@@ -39,8 +39,8 @@ class ReviewFilter(ListFilter):
         method="keep",
         widget=forms.HiddenInput,
     )
-    environment = QuickChoiceFilter(label="Environment", method="by_environment")
-    owner = QuickChoiceFilter(label="Owner", method="by_owner")
+    environment = quick_choice_filter(label="Environment", method="by_environment")
+    owner = quick_choice_filter(label="Owner", method="by_owner")
 
     class Meta:
         model = ReviewItem

@@ -50,11 +50,11 @@ _POISSON: Final = 1.5
 _MAD: Final = 1.4826
 _SPIKE: Final = (2.25, 1.03)
 _DROP: Final = (6.0, 1.2)
-_MEAN: Final = (3.75, 1.08)
+_MEAN: Final = (3.75, 1.2)
 # Fewer requests more or less than usual are nothing to be told of, nor what is less unlikely than so many standard
 # deviations, when the mean is as far off as it may be: by its error, and so many percent.
 LEAST_CHANGE: Final = 10.0
-_DEVIANCE: Final = 5.0**2
+_DEVIANCE: Final = 5.25**2
 _MARGIN: Final = 1.15
 _SAME_HOURS: Final = len(set(_LAGS[_LAGS % DAY == 0].tolist()))
 
@@ -174,8 +174,16 @@ def _offsets(counts: Array, begin: int) -> Array:
 def _differences(counts: Array, expected: Array, offset: Array) -> Array:
     """Return how far counts are from what was expected, in units of the noise that such counts have."""
     usual = np.maximum(expected, 0)
-    spread = np.sqrt(_LEAST_SPREAD**2 + _POISSON * usual / (usual + offset) ** 2)
-    return np.log((counts + offset) / (usual + offset)) / spread
+    return np.log((counts + offset) / (usual + offset)) / _spread(usual, offset)
+
+
+def _spread(usual: Array, offset: Array) -> Array:
+    """Return the noise of counts around what is usual, as a logarithm: of no request it is that of one.
+
+    Otherwise the few requests of a quiet night would be beyond any spike by day, and hide it.
+    """
+    noisy = np.maximum(usual, 1)
+    return np.sqrt(_LEAST_SPREAD**2 + _POISSON * noisy / (noisy + offset) ** 2)
 
 
 def _running_means(values: Array) -> Array:
@@ -296,7 +304,7 @@ def _unusual(known: Forecast, row: int, counts: Array, hours: slice, scale: floa
     """
     expected, offset, total = known.expected[row, hours], known.offset[row, 0], int(counts.sum())
     many, few = known.bounds[row, :2] if len(counts) == 1 else known.bounds[row, 2:]
-    spread = np.sqrt(_LEAST_SPREAD**2 + _POISSON * expected / (expected + offset) ** 2)
+    spread = _spread(expected, offset)
     edges = [
         np.maximum((expected + offset) * np.exp(np.clip(bound * scale * spread / 2, -50, 50)) - offset, 0).sum()
         for bound in (few, many)

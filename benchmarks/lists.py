@@ -3,9 +3,10 @@
 
 Makes two databases with set-based SQL on a PostgreSQL of its own, kept under var/benchmark, and opens each page on both
 in turn, in this machine's processes, without a server or a network between. For each page it prints the median time at
-both sizes with their ratio, and the ratio to a keyset SELECT written by hand plus the rendering of the same rows; last,
-where the numbers in the tabs come after the page, how long they take. Then the admin's changelist of the same table.
-The last line is all of it as JSON.
+both sizes with their ratio; where a page lists fewer keys among a thousand, also the ratio to a thousand among which
+are the very keys that it lists among a million; then the ratio to a keyset SELECT written by hand plus the rendering
+of the same rows by a plain template, and by keyadmin's own; last, where the numbers in the tabs come after the page,
+how long they take. Then the admin's changelist of the same table. The last line is all of it as JSON.
 
     ./dev bench lists --runs 9
     ./dev bench lists --keys 100000 --events 1000000 --only status
@@ -18,6 +19,8 @@ import base64
 import json
 import statistics
 import sys
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 
 from tqdm import tqdm  # noqa: E402
 
-from benchmarks.grown import sqlite  # noqa: E402
+from benchmarks.grown import same_page, sqlite  # noqa: E402
 from benchmarks.grown.database import prepare, serve  # noqa: E402
 from benchmarks.grown.lists import NEWEST, USABLE, Case, cases  # noqa: E402
 from benchmarks.grown.worker_process import Worker, collect_static  # noqa: E402
@@ -35,7 +38,7 @@ from tests.postgresql import PostgreSQL  # noqa: E402
 SMALL: Final = 1000
 SQLITE_SIZE: Final = (10_000, 1_000_000)
 GROWTH_GOAL: Final = 1.3
-FLOOR_GOAL: Final = 2.5
+HAND_GOAL: Final = 2.5
 LIST: Final = "/grown/keys/"
 # The admin's page, the page of the list that shows the same, and how many times as fast that must be.
 ADMIN: Final = {
@@ -80,13 +83,14 @@ def measure(server: PostgreSQL, options: argparse.Namespace) -> dict[str, Any]:
     """Open every page on both sizes in turn; return medians by page."""
     large_url, small_url = (f"{server.url(name)}?sslmode=disable" for name in ("lists_large", "lists_small"))
     collect_static()
+    same_page.prepare(server, "lists_small")
     large, small = Worker(large_url), Worker(small_url)
     wanted = [*cases(), *deep_cases(server)]
     chosen = [case for case in wanted if options.only in case.name or options.only in case.group]
     pages: dict[str, Any] = {}
     for case in (progress := tqdm(chosen, unit=" pages", disable=None, leave=False)):
         progress.set_description(case.name)
-        pages[case.name] = measure_page(case, large, small, options.runs)
+        pages[case.name] = measure_page(case, large, small, server, options.runs)
     found = {"pages": pages, "admin": {}}
     if not options.only:
         admin = Worker(large_url, DJANGO_SETTINGS_MODULE="benchmarks.grown.admin_settings")
@@ -97,46 +101,58 @@ def measure(server: PostgreSQL, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def deep_cases(server: PostgreSQL) -> list[Case]:
-    """Return pages in the middle and at the end of the list, by cursors of rows that are there."""
-    found = []
-    with server.connect("lists_large") as connection:
+    """Return pages in the middle and at the end of the list, at each size by cursors of rows that are there."""
+    large, small = (list(_deep(server, name)) for name in ("lists_large", "lists_small"))
+    return [case._replace(small_query=other.query) for case, other in zip(large, small, strict=True)]
+
+
+def _deep(server: PostgreSQL, database: str) -> Iterator[Case]:
+    with server.connect(database) as connection:
         for name, share in (("page in the middle", 0.5), ("page at 95 %", 0.95)):
-            row = connection.execute(
+            at, row = connection.execute(
                 f"SELECT created_at, id FROM apikeys_apikey k WHERE {USABLE} ORDER BY {NEWEST} LIMIT 1"  # type: ignore[arg-type]
                 f" OFFSET (SELECT (count(*) * {share})::int FROM apikeys_apikey k WHERE {USABLE})"
             ).fetchone()
-            cursor = json.dumps([0, row[0].isoformat(), row[1]], separators=(",", ":"))
-            where = f"{USABLE} AND (k.created_at, k.id) < ('{row[0].isoformat()}', {row[1]})"
-            found.append(_deep(name, cursor, where))
-        row = connection.execute(
+            after = f"{USABLE} AND (k.created_at, k.id) < ('{at.isoformat()}', {row})"
+            yield Case("deep", name, _after(0, at, row), after)
+        at, row = connection.execute(
             f"SELECT created_at, id FROM apikeys_apikey k WHERE NOT ({USABLE})"  # type: ignore[arg-type]
             " ORDER BY created_at, id OFFSET 50 LIMIT 1"
         ).fetchone()
-        cursor = json.dumps([1, row[0].isoformat(), row[1]], separators=(",", ":"))
         dead = "(k.revoked_at IS NOT NULL OR k.expires_at <= now()) AND (k.created_at, k.id) <"
-        found.append(_deep("last page", cursor, f"{dead} ('{row[0].isoformat()}', {row[1]})"))
-    return found
+        yield Case("deep", "last page", _after(1, at, row), f"{dead} ('{at.isoformat()}', {row})")
 
 
-def _deep(name: str, cursor: str, where: str) -> Case:
-    after = base64.urlsafe_b64encode(cursor.encode()).decode().rstrip("=")
-    return Case("deep", name, f"after={after}", where)
+def _after(part: int, at: datetime, row: int) -> str:
+    """Return the query of the page that begins after a row."""
+    cursor = json.dumps([part, at.isoformat(), row], separators=(",", ":"))
+    return f"after={base64.urlsafe_b64encode(cursor.encode()).decode().rstrip('=')}"
 
 
-def measure_page(case: Case, large: Worker, small: Worker, runs: int) -> dict[str, Any]:
+def measure_page(case: Case, large: Worker, small: Worker, server: PostgreSQL, runs: int) -> dict[str, Any]:
     """Return what came of opening one page, the sizes and the floor in turn."""
-    path = f"{LIST}?{case.query}"
+    path, of_small = f"{LIST}?{case.query}", f"{LIST}?{case.small_query or case.query}"
     counts = [f"{path}&counts=now", "key_counts"]
-    small.ask("page", path)
-    if large.ask("page", path)["counts_later"]:
+    first, first_small = large.ask("page", path), small.ask("page", of_small)
+    if first["counts_later"]:
         large.ask("page", *counts)
-    samples: dict[str, list[dict[str, Any]]] = {"large": [], "small": [], "floor": [], "counts": []}
+    same = None
+    if first_small["rows"] < first["rows"]:
+        same_page.make(server, "lists_large", first["keys"])
+        same = Worker(f"{server.url(same_page.NAME)}?sslmode=disable")
+        same.ask("page", path)
+    names = ("large", "small", "same", "hand", "floor", "counts")
+    samples: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for _ in range(runs):
         samples["large"].append(large.ask("page", path))
         if samples["large"][-1]["counts_later"]:
             samples["counts"].append(large.ask("page", *counts))
-        samples["small"].append(small.ask("page", path))
-        samples["floor"].append(large.ask("floor", path, case.select))
+        samples["small"].append(small.ask("page", of_small))
+        samples["same"].append(same.ask("page", path) if same else samples["small"][-1])
+        samples["hand"].append(large.ask("floor", path, case.select, "plain"))
+        samples["floor"].append(large.ask("floor", path, case.select, "keyadmin"))
+    if same:
+        same.stop()
     counts_ms = [one["ms"] for one in samples.pop("counts")]
     medians = {name: statistics.median(one["ms"] for one in taken) for name, taken in samples.items()}
     last = {name: taken[-1] for name, taken in samples.items()}
@@ -146,17 +162,22 @@ def measure_page(case: Case, large: Worker, small: Worker, runs: int) -> dict[st
         "large_ms": round(medians["large"], 1),
         "counts_ms": round(statistics.median(counts_ms), 1) if counts_ms else None,
         "small_ms": round(medians["small"], 1),
+        "hand_ms": round(medians["hand"], 1),
         "floor_ms": round(medians["floor"], 1),
+        "same_ms": round(medians["same"], 1),
         "growth": round(medians["large"] / medians["small"], 2),
+        "growth_same": round(medians["large"] / medians["same"], 2),
+        "to_hand": round(medians["large"] / medians["hand"], 2),
         "to_floor": round(medians["large"] / medians["floor"], 2),
         "sql_ms": round(statistics.median(one["sql_ms"] for one in samples["large"]), 1),
         "statements": [last["small"]["statements"], last["large"]["statements"]],
-        "rows": [last["small"]["rows"], last["large"]["rows"], min(50, last["floor"]["rows"])],
+        "rows": [last["small"]["rows"], last["large"]["rows"], last["same"]["rows"], min(50, last["floor"]["rows"])],
     }
 
 
 def measure_admin(admin: Worker, pages: dict[str, Any], ours: Worker, options: argparse.Namespace) -> dict[str, Any]:
-    """Return how long the admin's pages take, in turn with ours."""
+    """Return how long the admin's pages take, in turn with ours and without the settings of keyadmin's connections."""
+    admin.ask("forget_settings")
     found = {}
     last = (options.keys + 49) // 50
     after = {case.name: case.query for case in cases()} | {"last page": pages["last page"]["query"]}
@@ -217,13 +238,15 @@ def report(found: dict[str, Any], version: str, options: argparse.Namespace) -> 
     """Print tables and, last, JSON."""
     print(f"{version}; {options.keys:,} keys and {options.events:,} events against {SMALL:,} keys and {SMALL * 30:,};")
     print(f"medians of {options.runs} runs in turn, milliseconds; ! marks what misses its goal\n")
-    print(f"{'':24}{'large':>8}{'small':>8}{'ratio':>8}{'by hand':>9}{'ratio':>8}{'SQL':>7}", end="")
-    print(f"{'statements':>12}{'rows':>8}{'numbers':>9}")
+    print(f"{'':24}{'large':>8}{'small':>8}{'ratio':>8}{'same keys':>11}{'ratio':>8}{'by hand':>9}{'ratio':>8}", end="")
+    print(f"{'own rows':>10}{'ratio':>7}{'SQL':>7}{'statements':>12}{'rows':>8}{'numbers':>9}")
     for name, one in found["pages"].items():
-        marks = ["!" if one["growth"] > GROWTH_GOAL else " ", "!" if one["to_floor"] > FLOOR_GOAL else " "]
+        goals = {"growth": GROWTH_GOAL, "growth_same": GROWTH_GOAL, "to_hand": HAND_GOAL}
+        growth, same, hand = (f"{one[ratio]:>7.2f}{' !'[one[ratio] > goal]}" for ratio, goal in goals.items())
+        same_keys = f"{one['same_ms']:>11.1f}{same}" if one["rows"][0] < one["rows"][1] else f"{'':19}"
         print(
-            f"{name:24}{one['large_ms']:>8.1f}{one['small_ms']:>8.1f}{one['growth']:>7.2f}{marks[0]}"
-            f"{one['floor_ms']:>9.1f}{one['to_floor']:>7.2f}{marks[1]}{one['sql_ms']:>7.1f}"
+            f"{name:24}{one['large_ms']:>8.1f}{one['small_ms']:>8.1f}{growth}{same_keys}{one['hand_ms']:>9.1f}{hand}"
+            f"{one['floor_ms']:>10.1f}{one['to_floor']:>7.2f}{one['sql_ms']:>7.1f}"
             f"{'/'.join(map(str, one['statements'])):>12}{'/'.join(map(str, one['rows'][:2])):>8}"
             f"{one['counts_ms'] or '':>9}"
         )

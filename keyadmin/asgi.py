@@ -3,7 +3,6 @@
 Django's own ASGI handler would give each request a thread of its own, and with it a connection to the database.
 """
 
-import gc
 import signal
 from typing import Any, cast
 
@@ -15,6 +14,7 @@ if str(getattr(signal.getsignal(signal.SIGTERM), "__module__", "")).startswith("
 from a2wsgi import WSGIMiddleware
 from django.conf import settings
 
+from keyadmin.garbage import collect_seldom
 from keyadmin.wsgi import application as pages
 
 # The types of a2wsgi tell the kinds of messages apart, which nobody here does.
@@ -24,7 +24,4 @@ from apikeys.gateway import mount  # noqa: E402 - models need Django to be set u
 
 application = mount(threaded_pages)
 
-# What is loaded by now stays; looking for garbage among it, as often as Python does, costs a request some percent.
-gc.collect()
-gc.freeze()
-gc.set_threshold(20_000, 20, 50)
+collect_seldom()

@@ -1,5 +1,9 @@
-"""The ``--db`` option: which engine the suite runs on. Loaded with ``-p``, because Django reads its settings early."""
+"""The options ``--db``, which engine the suite runs on, and ``--part``, which of the tests it runs.
 
+Loaded with ``-p``, because Django reads its settings early.
+"""
+
+import argparse
 import os
 import re
 import shutil
@@ -25,6 +29,29 @@ def setting_variables() -> list[str]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--db", choices=ENGINES, default="sqlite", help="The engine to run on (default: sqlite).")
+    parser.addoption(
+        "--part",
+        type=_part,
+        default=(1, 1),
+        metavar="N/M",
+        help="Of the tests that are selected each M-th, beginning with the N-th: 1/2 and 2/2 are all of them.",
+    )
+
+
+def _part(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not N/M, with N from 1 to M.")
+    return int(found[1]), int(found[2])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the part that was asked for of what the other options have selected."""
+    number, parts = config.getoption("--part")
+    if parts > 1:
+        config.hook.pytest_deselected(items=[item for place, item in enumerate(items, 1 - number) if place % parts])
+        items[:] = items[number - 1 :: parts]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -267,11 +267,11 @@ def make_policy_exemption(
 
 
 def make_rhythm(key: ApiKey, *, usual_gap: timedelta) -> KeyRhythm:
-    """Let a key be known to come back after such gaps."""
-    now = timezone.now()
+    """Let a key be known to come back after such gaps; it was used when it was made, and perhaps later."""
+    now, then = timezone.now(), key.created_at
     seconds = usual_gap // timedelta(seconds=1)
     rhythm, _ = KeyRhythm.objects.update_or_create(
-        key=key, defaults={"first_hour": now, "last_hour": now, "usual_gap": seconds, "computed_at": now}
+        key=key, defaults={"first_hour": then, "last_hour": then, "usual_gap": seconds, "computed_at": now}
     )
     return rhythm
 

@@ -37,7 +37,7 @@ from tests.held import rolled_back
 from tests.pages import HTMX, age_proof, key_form, rotate_form, snapshot, soon
 from tests.test_architecture import OURS, patterns
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_engine]
 ACCESS = {pattern.name: pattern.callback.access for _, pattern in OURS}
 ROUTES = {pattern.name: route for route, pattern in OURS}
 OF_AN_ORGANIZATION = [name for name in ACCESS if ACCESS[name].startswith("role:")]

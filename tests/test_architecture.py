@@ -9,6 +9,8 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from apikeys.models.organization import RESERVED_SLUGS
 
+pytestmark = pytest.mark.any_engine
+
 ROOT = Path(__file__).resolve().parent.parent
 # From the top down: a module may import from its own layer's later entries and from the layers below.
 LAYERS = [

@@ -8,6 +8,8 @@ import pytest
 from apikeys.breached_passwords import PasswordListError, check_list, is_breached
 from tests.breached import digest_of, lines_of, write_folder, write_list
 
+pytestmark = pytest.mark.any_engine
+
 MANY = [f"breached {number}" for number in range(10_000)]
 BY_HASH = sorted(MANY, key=digest_of)
 JUNK = hashlib.shake_128(b"junk").digest(100_000)

@@ -9,10 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apikeys.charts import HEIGHT, LEVELS, Mark, Usual, round_ticks, stacked_bars, unit_words, week_cells
+from apikeys.charts import (
+    HEIGHT,
+    LEVELS,
+    Mark,
+    Usual,
+    round_ticks,
+    sparkline_path,
+    stacked_bars,
+    unit_words,
+    week_cells,
+)
 from apikeys.models import Outcome
 from apikeys.models.series import RANGES
 from apikeys.ranges import TimeRange
+
+pytestmark = pytest.mark.any_engine
 
 NOW = datetime(2026, 11, 24, 10, 30, tzinfo=UTC)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -192,3 +204,10 @@ def test_a_usual_range_is_drawn_around_its_step_and_fits_the_scale():
     assert chart.columns[1].notes == []
     outside = draw({"valid": [1]}, places, usual=Usual(places[-1], 1, 2))
     assert outside.usual is None
+
+
+@pytest.mark.parametrize(
+    ("counts", "path"), [([], ""), ([0, 0], ""), ([0, 1, 500, 1000], "M4 20v-1M7 20v-10M10 20v-20")]
+)
+def test_a_row_of_bars_leaves_out_unused_days_and_draws_no_used_one_lower_than_a_unit(counts, path):
+    assert sparkline_path(counts) == path

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.any_engine
+
 DEV = Path(__file__).parent.parent / "dev"
 
 

@@ -10,6 +10,8 @@ from apikeys.models import AlertKind
 from apikeys.models.alert_kind import NumberOption
 from tests.database import setting_variables
 
+pytestmark = pytest.mark.any_engine
+
 ROOT = Path(__file__).parent.parent
 
 

@@ -13,6 +13,7 @@ from apikeys.models import ApiKey, KeyActivity
 from apikeys.models.extremes import floor_minute
 from apikeys.models.key_status import EXPIRING_WITHIN
 from apikeys.paging import take_page
+from apikeys.tallies import tab_counts
 from tests.factories import make_actor, make_key, make_old_key, make_rhythm, make_rotation
 from tests.pages import age_limit, make_keys
 
@@ -27,8 +28,8 @@ def viewing(organization, viewer):
     return SimpleNamespace(member=viewer.memberships.get())
 
 
-def filtered(viewing, organization, query):
-    return KeyFilter(QueryDict(query), queryset=organization.keys.all(), request=viewing)
+def filtered(viewing, organization, query, **options):
+    return KeyFilter(QueryDict(query), queryset=organization.keys.all(), request=viewing, **options)
 
 
 def test_without_filters_every_key_is_kept(organization, viewing):
@@ -214,3 +215,27 @@ def test_an_owner_can_be_chosen_among_members_and_contacts_each_once(organizatio
     make_key(organization, owner_contact="ops@example.com")
     choices = [value for value, _ in filtered(viewing, organization, "").filters["owner"].extra["choices"]()]
     assert sorted(choices) == ["closed", "founder@example.com", "ops@example.com", "viewer@example.com"]
+
+
+QUERIES = (
+    *("", "q=zanzibar", "status=unused", "environment=prod&environment=stag", "owner=closed", "scope=orders:read"),
+    *("expires=30", "created=0-30&sort=name", "last_used=never", "silence=dormant&status=unused", "generation=newest"),
+    *("rotate=due", "policy=any", "refused=7", "tried=1", "status=nonsense", "expires=nonsense&q=zanzibar"),
+)
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_without_its_form_it_finds_the_same(organization, viewing, query):
+    make_key(organization)
+    whole, asked = (filtered(viewing, organization, query, asked_only=only) for only in (False, True))
+    whole.now = asked.now
+    assert asked.is_valid() == whole.is_valid()
+    assert asked.errors == whole.errors
+    assert asked.is_on() == whole.is_on()
+    assert asked.chips("/", QueryDict(query)) == whole.chips("/", QueryDict(query))
+    if asked.is_valid():
+        assert str(asked.qs.query) == str(whole.qs.query)
+        assert [str(part.in_order().query) for part in asked.parts()] == [
+            str(part.in_order().query) for part in whole.parts()
+        ]
+        assert tab_counts(asked) == tab_counts(whole)

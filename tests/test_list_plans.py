@@ -1,5 +1,6 @@
 """How the databases find what the key list shows: by an index, never by reading all keys or events."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -179,3 +180,20 @@ def test_a_rare_text_is_found_by_its_trigrams_or_among_the_organizations_keys(pl
     rows = next(plan for sql, plan in found.items() if "sort_order" in sql)
     index = {"postgresql": "key_by_text", "sqlite": "organization_id=?"}[connection.vendor]
     assert any(index in line for line in rows), "\n".join(rows)
+
+
+@pytest.mark.parametrize("query", ["status=expired", "expires=past"])
+def test_expired_keys_are_told_by_an_index_alone(plans, query):
+    found, _ = plans(query)
+    rows = next(plan for sql, plan in found.items() if "sort_order" in sql)
+    index, condition = {"postgresql": ("key_newest", "COALESCE(expires_at"), "sqlite": ("key_by_end", "<expr><?")}[
+        connection.vendor
+    ]
+    assert any(index in line and condition in line + after for line, after in pairwise(rows)), "\n".join(rows)
+
+
+@pytest.mark.skipif("connection.vendor == 'sqlite'", reason="SQLite reads nothing in parallel")
+def test_what_takes_milliseconds_is_not_read_in_parallel():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT setting::int, boot_val::int FROM pg_settings WHERE name = 'parallel_setup_cost'")
+        assert cursor.fetchone() == (10_000, 1000)

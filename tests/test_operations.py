@@ -174,6 +174,9 @@ def test_a_request_in_flight_is_answered_and_recorded_before_the_server_stops(co
     assert UsageEvent.objects.filter(key_id=issued.key.pk).count() == 4
 
 
+UNREAD = 0
+
+
 def test_a_reload_replaces_the_workers_and_refuses_nobody(committed):
     issued = make_key(committed)
     ended = threading.Event()
@@ -187,15 +190,21 @@ def test_a_reload_replaces_the_workers_and_refuses_nobody(committed):
         finally:
             ended.set()
         statuses = [status for answer in answers for status in answer.result()]
-    assert set(statuses) == {200}
-    assert UsageEvent.objects.filter(key_id=issued.key.pk).count() == len(statuses)
+    answered = [status for status in statuses if status != UNREAD]
+    assert set(answered) == {200}
+    # What a worker has taken and not read when it stops: docs/operations.md.
+    assert len(statuses) - len(answered) <= len(before)
+    assert UsageEvent.objects.filter(key_id=issued.key.pk).count() == len(answered)
 
 
 def ask_until(ended: threading.Event, server: Server, organization: object, key: str) -> list[int]:
-    """Ask again and again, each time on a new connection, and return the statuses."""
+    """Ask again and again, each time on a new connection; return the statuses, UNREAD where it closed at once."""
     statuses = []
     while not ended.is_set():
-        statuses.append(server.authorize(organization, key).status)
+        try:
+            statuses.append(server.authorize(organization, key).status)
+        except http.client.RemoteDisconnected:
+            statuses.append(UNREAD)
         time.sleep(0.01)
     return statuses
 

@@ -14,6 +14,8 @@ import pytest
 from tests.package_audit import EXCEPTIONS, FOUND, NOT_ASKED, audit, exceptions
 from tests.test_architecture import ROOT
 
+pytestmark = pytest.mark.any_engine
+
 # The one that ./dev uses.
 UV = shutil.which("uv") or str(ROOT / ".uv/bin/uv")
 FAULT = {

@@ -22,7 +22,7 @@ from tests.commands.running import run
 from tests.factories import PASSWORD, make_actor, make_invitation, make_member, make_organization, make_user
 from tests.pages import snapshot
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_engine]
 CHANGE, SET, RESET, LOGIN = (
     "/accounts/password/change/",
     "/accounts/password/set/",

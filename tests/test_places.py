@@ -11,6 +11,8 @@ from apikeys.checks import check_places
 from apikeys.places import credit, place_of
 from tests.place_database import BERLIN, FRANCE, LISBON, NETWORKS, SINGAPORE, UNKNOWN, record, write_places
 
+pytestmark = pytest.mark.any_engine
+
 
 @pytest.fixture
 def database(tmp_path, settings):

@@ -39,7 +39,7 @@ from tests.pages import HTMX, age_proof, entries, snapshot, url
 from tests.passkey import PRESENT, Passkey
 from tests.place_database import BERLIN, UNKNOWN, record, write_places
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_engine]
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,8 @@ import pytest
 
 from tests.database import setting_variables
 
+pytestmark = pytest.mark.any_engine
+
 ROOT = Path(__file__).resolve().parent.parent
 PEPPER = "1:b2ZIHjfKsMrSBjyZxnTUQGJ0fNS1nmbAWyS3hKYYXQk="
 PRODUCTION = {

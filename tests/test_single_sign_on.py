@@ -27,7 +27,7 @@ from tests.factories import PASSWORD, make_member, make_organization, make_rotat
 from tests.identity_provider import CLIENT, OTHER_KEY, SECRET, identity_provider, sign
 from tests.pages import age_proof, entries, key_form, snapshot, url
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_engine]
 SIGN_ON, RETURN = "/accounts/oidc/", "/accounts/oidc/callback"
 KIM = {"email": "kim@acme.example", "email_verified": True, "name": "Kim Known"}
 

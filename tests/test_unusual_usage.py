@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from apikeys.unusual_usage import DAY, LOOKBACK, RUN, Forecast, Sensitivity, Shape, backtest, forecast, judge, look_back
 
+pytestmark = pytest.mark.any_engine
+
 WEEK = 7 * DAY
 OFFICE = np.array([2, 1, 1, 1, 1, 3, 8, 20, 45, 60, 64, 60, 50, 58, 62, 60, 48, 30, 18, 12, 9, 6, 4, 3], dtype=float)
 
@@ -40,6 +42,23 @@ def test_a_spike_is_told_in_its_hour_and_explained():
     [one] = backtest(counts)[0]
     assert (one.hour, one.shape, one.count, one.hours) == (hour, Shape.SPIKE, 600, 1)
     assert one.low < 60 < one.high < 200
+
+
+@pytest.mark.parametrize("count", [120, 741])
+def test_a_spike_is_told_of_though_some_quiet_nights_had_requests(count):
+    day = np.array([0] * 8 + [15] * 10 + [0] * 6, dtype=float)
+    counts = np.random.default_rng(3).poisson(np.tile(day, 70)).astype(float)[None, :]
+    for night in (45, 52, 58, 61):
+        counts[0, night * DAY + 2] = 5
+    hour = 66 * DAY + 14
+    counts[0, hour] = count
+    assert shapes(counts, since=62 * DAY) == [(hour, Shape.SPIKE)]
+
+
+def test_some_requests_in_a_quiet_night_are_no_spike():
+    counts = np.tile(np.array([0] * 8 + [15] * 10 + [0] * 6, dtype=float), 70)[None, :]
+    counts[0, 66 * DAY + 2] = 5
+    assert shapes(counts) == []
 
 
 def test_a_key_that_stops_is_silent_within_hours_and_not_told_of_for_ever():

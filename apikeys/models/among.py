@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final
 
+from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Lookup
 from django.db.models.sql.compiler import SQLCompiler
+
+AMONG: Final = {"postgresql": "= ANY(%s::bigint[])", "sqlite": "IN (SELECT value FROM json_each(%s))"}
+
+
+def among(numbers: Iterable[int]) -> object:
+    """Return some whole numbers as the one parameter of AMONG, for a statement that is written out."""
+    return list(numbers) if connection.vendor == "postgresql" else json.dumps(list(numbers))
 
 
 class Among(Lookup):
@@ -20,12 +29,7 @@ class Among(Lookup):
     lookup_name = "among"
     prepare_rhs = False
 
-    def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
-        """Return the SQL of PostgreSQL, to which it is the same as ``in``."""
+    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
+        """Return the SQL; to PostgreSQL it is the same as ``in``."""
         number, values = self.process_lhs(compiler, connection)
-        return f"{number} = ANY(%s::bigint[])", [*values, list(self.rhs)]
-
-    def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
-        """Return the SQL of SQLite."""
-        number, values = self.process_lhs(compiler, connection)
-        return f"{number} IN (SELECT value FROM json_each(%s))", [*values, json.dumps(list(self.rhs))]  # noqa: S608 - the column that Django names
+        return f"{number} {AMONG[connection.vendor]}", [*values, among(self.rhs)]

@@ -17,6 +17,7 @@ from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 
 import apikeys.models.counting_sql as sql
+from apikeys.models.extremes import utc
 from apikeys.models.recording import UsageWatermark
 from apikeys.models.series import floor_day, floor_hour
 from apikeys.models.usage import DAY, HOUR
@@ -174,9 +175,7 @@ class _Counter:
         """Return the hour of the first event, or ``until`` when there is none before it."""
         self.run(sql.FIRST_EVENT, since=until - ROLL_UPS_KEPT, until=until)
         [(first,)] = self.cursor.fetchall()
-        if isinstance(first, str):
-            first = datetime.fromisoformat(first).replace(tzinfo=UTC)
-        return floor_hour(first) if first else until
+        return floor_hour(utc(first)) if first else until
 
     def finds(self, statement: str) -> bool:
         """Say whether a query finds anything."""

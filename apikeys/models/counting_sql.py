@@ -7,6 +7,8 @@ from typing import Final
 
 from django.db import connection
 
+from apikeys.models.among import AMONG
+
 # So many values of a key, a day and a dimension are kept apart, and owners of an organization; the rest is OTHERS.
 MOST_KEPT: Final = 200
 OTHERS: Final = "\x1f"
@@ -19,6 +21,10 @@ REMEMBERED_DAYS: Final = 400
 _ENGINES: Final = {
     "postgresql": {
         "hour_of_at": "date_trunc('hour', at, 'UTC')",
+        "day_of_hour": "FLOOR(EXTRACT(EPOCH FROM hour))::bigint / 86400",
+        "day_of_at": "FLOOR(EXTRACT(EPOCH FROM at))::bigint / 86400",
+        "among": AMONG["postgresql"],
+        "by_bytes": 'COLLATE "C"',
         "host": "host(address)",
         "seconds": "CAST(EXTRACT(EPOCH FROM {0} - {1}) AS bigint)",
         "less": "LEAST",
@@ -31,6 +37,10 @@ _ENGINES: Final = {
     },
     "sqlite": {
         "hour_of_at": "strftime('%%Y-%%m-%%d %%H:00:00', at)",
+        "day_of_hour": "CAST(strftime('%%s', hour) AS integer) / 86400",
+        "day_of_at": "CAST(strftime('%%s', substr(at, 1, 19)) AS integer) / 86400",
+        "among": AMONG["sqlite"],
+        "by_bytes": "",
         "host": "address",
         "seconds": "(CAST(strftime('%%s', {0}) AS integer) - CAST(strftime('%%s', {1}) AS integer))",
         "less": "MIN",
@@ -47,6 +57,37 @@ VALUES: Final = {
     "scope": "scope",
     "endpoint": "method || ' ' || path",
 }
+
+
+# The requests of some keys by day (since 1970, UTC), in two parts that are to be added up.
+DAILY: Final = """
+SELECT key_id, {day_of_hour}, SUM(count) FROM apikeys_usagehour WHERE key_id {among} AND {rolled} GROUP BY 1, 2
+UNION ALL
+SELECT key_id, {day_of_at}, COUNT(*) FROM apikeys_usageevent WHERE key_id {among} AND ({raw}) GROUP BY 1, 2
+"""
+
+# How often some dead keys were presented, in two parts that are to be added up.
+TRIES: Final = """
+SELECT key_id, SUM(count) FROM apikeys_usagehour
+WHERE key_id {among} AND outcome IN ('revoked', 'expired') AND {rolled} GROUP BY 1
+UNION ALL
+SELECT key_id, COUNT(*) FROM apikeys_usageevent
+WHERE key_id {among} AND outcome IN ('revoked', 'expired') AND ({raw}) GROUP BY 1
+"""
+# The busiest values of a key, before them what was not kept apart, each with how many there are, and all requests.
+BUSIEST_VALUES: Final = """
+WITH counted AS (
+    SELECT value, accepted, refused, first_at, last_at FROM apikeys_usageday
+    WHERE key_id = %s AND dimension = %s AND {rolled}
+    UNION ALL
+    SELECT {value}, COUNT(*) FILTER (WHERE outcome = 'valid'), COUNT(*) FILTER (WHERE outcome <> 'valid'),
+        MIN(at), MAX(at)
+    FROM apikeys_usageevent WHERE key_id = %s AND ({raw}) GROUP BY 1
+)
+SELECT value, SUM(accepted), SUM(refused), MIN(first_at), MAX(last_at), COUNT(*) OVER (),
+    SUM(SUM(accepted + refused)) OVER ()
+FROM counted GROUP BY value ORDER BY value = {others} DESC, SUM(accepted + refused) DESC, value {by_bytes} LIMIT %s
+"""
 
 
 def rendered(statement: str, keys: Sequence[int] | None = None, **parts: str) -> str:

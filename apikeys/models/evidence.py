@@ -18,7 +18,7 @@ from apikeys.models.rhythm import KeyRhythm
 from apikeys.models.rollup import Dimension, UsageDay, UsageHour, UsageValue
 from apikeys.models.series import floor_day, floor_hour
 from apikeys.models.silence import explained_by
-from apikeys.models.usage import DAY, HOUR, SECOND, Outcome, UsageEvent
+from apikeys.models.usage import DAY, HOUR, SECOND, Outcome, UsageEvent, take_newest
 from apikeys.models.watermark import Sources
 
 SCOPES_WITHIN: Final = 90 * DAY
@@ -85,8 +85,8 @@ class Habit:
 
 def _usual_gap(key: ApiKey) -> timedelta | None:
     """Return the median time between the accepted ones of the newest requests, None below three of them."""
-    newest = UsageEvent.objects.of(key).order_by("-at").values_list("at", "outcome")[:NEWEST]
-    times = [at for at, outcome in newest if outcome == Outcome.VALID]
+    newest_first = UsageEvent.objects.of(key).order_by("-at").values_list("at", "outcome")
+    times = [at for at, outcome in take_newest(newest_first, NEWEST) if outcome == Outcome.VALID]
     gaps = sorted(later - earlier for later, earlier in pairwise(times))
     return gaps[len(gaps) // 2] if len(gaps) > 1 else None
 

@@ -74,6 +74,11 @@ def epoch_seconds(at: datetime) -> int:
     return (at - EPOCH) // timedelta(seconds=1)
 
 
+def utc(at: datetime | str) -> datetime:
+    """Return an instant as a statement that is written out gives it, on SQLite as text."""
+    return datetime.fromisoformat(at).replace(tzinfo=UTC) if isinstance(at, str) else at
+
+
 def floor_minute(at: datetime) -> datetime:
     """Return the beginning of the minute in which an instant lies."""
     return at.replace(second=0, microsecond=0)

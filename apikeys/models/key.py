@@ -163,7 +163,14 @@ class ApiKey(models.Model):
             ),
         ]
         indexes = [
-            models.Index(fields=["organization", "-created_at", "-id"], name="key_newest"),
+            # It holds the end, by which expired keys are found without the rows of all others.
+            models.Index(
+                "organization",
+                models.F("created_at").desc(),
+                models.F("id").desc(),
+                OrLatest("expires_at"),
+                name="key_newest",
+            ),
             models.Index("organization", Lower("name"), "id", name="key_by_lower_name"),
             models.Index("organization", OrLatest("expires_at"), "id", name="key_by_end"),
             models.Index(
@@ -171,9 +178,10 @@ class ApiKey(models.Model):
                 condition=models.Q(revoked_at__isnull=False),
                 name="key_revoked",
             ),
+            # It holds what says whether the pause or the key has ended: they are counted without their rows.
             models.Index(
-                fields=["organization", "-created_at", "-id"],
-                condition=models.Q(paused_at__isnull=False),
+                fields=["organization", "-created_at", "-id", "expires_at", "paused_until"],
+                condition=models.Q(paused_at__isnull=False, revoked_at__isnull=True),
                 name="key_paused",
             ),
             models.Index(fields=["organization", "owner_contact"], name="key_of_contact"),
@@ -244,7 +252,8 @@ class ApiKey(models.Model):
 
     def is_to_rotate(self, within: timedelta = timedelta()) -> bool:
         """Whether the key is usable and should be rotated by now, or within a span; ApiKeyQuerySet.to_rotate in SQL."""
-        is_old = self.is_usable and self.rotate_by is not None and self.rotate_by <= timezone.now() + within
+        by = self.rotate_by
+        is_old = by is not None and by <= timezone.now() + within and self.is_usable
         return is_old and not self.rotates_away and not self.may_be_old
 
     @property

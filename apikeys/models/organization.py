@@ -297,10 +297,15 @@ class MemberQuerySet(models.QuerySet["Member"]):
     def of(self, user: User, slug: str) -> Member | None:
         """Return a person's membership of the organization with that slug, if there is one.
 
-        It knows whether they have a second factor.
+        It knows whether they have a second factor, and their other memberships, which each page offers to change to.
         """
-        found = self.select_related("organization", "user").filter(user=user, organization__slug=slug)
-        return found.annotate(has_second_factor=has_second_factor("user")).first()
+        found = (
+            self.select_related("organization").filter(user=user).annotate(has_second_factor=has_second_factor("user"))
+        )
+        every = list(found.order_by("organization__name"))
+        for one in every:
+            one.user, one.memberships = user, every
+        return next((one for one in every if one.organization.slug == slug), None)
 
 
 class Member(models.Model):
@@ -328,6 +333,11 @@ class Member(models.Model):
 
     def __str__(self) -> str:
         return self.user.label
+
+    @cached_property
+    def memberships(self) -> list[Member]:
+        """All memberships of the same person, this one among them, by the name of their organizations."""
+        return list(self.user.memberships.select_related("organization").order_by("organization__name"))
 
     @property
     def lacks_second_factor(self) -> bool:

@@ -12,25 +12,26 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any, ClassVar
 
-from django.db import models
-from django.db.models import Count, F, Max, Min, Q, QuerySet, Sum, Value
+from django.db import connection, models
+from django.db.models import Count, F, Q, QuerySet, Sum, Value
 from django.db.models.expressions import Combinable, RawSQL
 from django.utils import timezone
 
-from apikeys.models.among import Among
+from apikeys.models.among import Among, among
 from apikeys.models.counting import roll_up
-from apikeys.models.counting_sql import MOST_KEPT, OTHERS, value_sql
-from apikeys.models.extremes import EPOCH, EpochSeconds, floor_minute
+from apikeys.models.counting_sql import BUSIEST_VALUES, DAILY, MOST_KEPT, OTHERS, TRIES, rendered, value_sql
+from apikeys.models.extremes import EPOCH, EpochSeconds, floor_minute, utc
 from apikeys.models.key import ApiKey
 from apikeys.models.recording import UsageWatermark
 from apikeys.models.series import UsageSeries, edges, floor_day, make_series
-from apikeys.models.usage import DAY, HOUR, MINUTE, SECOND, Outcome, UsageEvent, UsageEventQuerySet, outcomes
+from apikeys.models.usage import DAY, HOUR, MINUTE, SECOND, Outcome, UsageEvent, outcomes
 from apikeys.models.watermark import Sources
 
 # A caller is new when nobody saw it for so long before the last 24 hours.
 KNOWN_FOR = 90 * DAY
-# So many values of raw events are told apart; the others are counted together.
-MAX_RAW_VALUES = 1000
+# So many callers of a key are looked through to count them.
+MAX_CALLERS = 1000
+_RECENT = 3 * DAY
 _ALWAYS = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -69,9 +70,9 @@ class UsageHourQuerySet(models.QuerySet["UsageHour"]):
     def daily(self, keys: Sequence[int], days: int) -> dict[int, list[int]]:
         """Return the requests of several keys, a count a day, the last of them today; keys without any left out."""
         first = floor_day(timezone.now()) - DAY * (days - 1)
-        found: dict[int, list[int]] = {}
-        for key_id, at, _, count in self._counted(keys, first, unit=DAY):
-            found.setdefault(key_id, [0] * days)[min(days - 1, (at - first) // DAY)] += count
+        first_day, found = (first - EPOCH) // DAY, dict[int, list[int]]()
+        for key_id, number, count in _counted_out(DAILY, keys, first):
+            found.setdefault(key_id, [0] * days)[min(days - 1, number - first_day)] += int(count)
         return found
 
     def hourly(self, key: ApiKey, since: datetime) -> dict[datetime, int]:
@@ -86,10 +87,8 @@ class UsageHourQuerySet(models.QuerySet["UsageHour"]):
         """Return how often each dead key was tried since it was revoked or expired, by key id."""
         dead = [key.pk for key in keys if key.is_dead]
         found: dict[int, int] = defaultdict(int)
-        if dead:
-            ended = Q(outcome__in=[Outcome.REVOKED, Outcome.EXPIRED])
-            for key_id, _, _, count in self._counted(dead, _ALWAYS, unit=DAY, condition=ended):
-                found[key_id] += count
+        for key_id, count in _counted_out(TRIES, dead, _ALWAYS):
+            found[key_id] += int(count)
         return dict(found)
 
     def totals(self, keys: Sequence[int], since: datetime, until: datetime | None = None) -> dict[int, dict[str, int]]:
@@ -118,11 +117,30 @@ class UsageHourQuerySet(models.QuerySet["UsageHour"]):
         """Yield (key id, start of minute, hour or day, outcome, count) of what a condition on the outcome keeps."""
         sources, condition = Sources.of(since, until, split=split, keys=keys), condition or Q()
         of_keys = Among(F("key_id"), keys)
+        raw = UsageEvent.objects.filter(sources.raw_condition(), condition, of_keys)
+        rows = _grouped(raw, "at", unit, Count("*"))
         if sources.rolled:
             rolled = self.filter(sources.rolled_condition("hour"), condition, of_keys)
-            yield from _grouped(rolled, "hour", unit, Sum("count"))
-        raw = UsageEvent.objects.filter(sources.raw_condition(), condition, of_keys)
-        yield from _grouped(raw, "at", unit, Count("*"))
+            rows = _grouped(rolled, "hour", unit, Sum("count")).union(rows, all=True)
+        for key_id, number, outcome, count in rows:
+            yield key_id, unit_start(number, unit), outcome, count
+
+
+def _counted_out(statement: str, keys: Sequence[int], since: datetime) -> list[tuple[Any, ...]]:
+    """Run a statement about the requests of some keys since an instant that is written out; return its rows.
+
+    For Django to put it together took as long as for the database to answer it.
+    """
+    if not keys:
+        return []
+    sources = Sources.of(since, keys=keys)
+    rolled, hours = sources.rolled_sql("hour")
+    raw, instants = sources.raw_sql("at")
+    values: list[Any] = [among(keys), *hours, among(keys), *instants]
+    with connection.cursor() as cursor:
+        cursor.execute(rendered(statement, rolled=rolled, raw=raw), values)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows
 
 
 def series_unit(edges: Sequence[datetime]) -> timedelta:
@@ -145,12 +163,10 @@ def unit_start(number: int, unit: timedelta) -> datetime:
     return EPOCH + unit * number
 
 
-def _grouped(
-    rows: QuerySet[Any], time: str, unit: timedelta, total: Sum | Count
-) -> Iterator[tuple[int, datetime, str, int]]:
+def _grouped(rows: QuerySet[Any], time: str, unit: timedelta, total: Sum | Count) -> QuerySet[Any, Any]:
     numbered = rows.annotate(unit=unit_number(time, unit)).values_list("key_id", "unit", "outcome")
-    for key_id, number, outcome, count in numbered.annotate(total=total).order_by():
-        yield key_id, unit_start(number, unit), outcome, count
+    counted: QuerySet[Any, Any] = numbered.annotate(total=total).order_by()
+    return counted
 
 
 class UsageHour(models.Model):
@@ -258,29 +274,23 @@ class UsageDayQuerySet(models.QuerySet["UsageDay"]):
         An instant holds exactly while raw events of its day are kept; afterwards it stands for its whole day.
         """
         dimension = Dimension(dimension)
-        found: dict[str, UsageValue] = {}
-        for value in self._counted(key, dimension, _instant(since), _instant(until) if until else None):
-            found[value.value] = _added(found.get(value.value), value)
-        total = sum(value.count for value in found.values())
-        rest = found.pop(OTHERS, None)
-        ordered = sorted(found.values(), key=lambda value: (-value.count, value.value))
-        new = self._new(key, ordered[:most]) if dimension == Dimension.CALLER else set()
-        shown = [replace(one, share=one.count / total, is_new=one.value in new) for one in ordered[:most]]
-        others_count = total - sum(one.count for one in shown)
-        return UsageValues(shown, len(ordered) - len(shown), others_count, total, is_bounded=rest is not None)
-
-    def _counted(
-        self, key: ApiKey, dimension: Dimension, since: datetime, until: datetime | None
-    ) -> Iterator[UsageValue]:
-        sources = Sources.of(since, until, unit=DAY, keys=[key.pk])
-        if sources.rolled:
-            rolled = self.filter(sources.rolled_condition("day"), key_id=key.pk, dimension=dimension)
-            sums = {"sum_accepted": Sum("accepted"), "sum_refused": Sum("refused")}
-            ends = {"first": Min("first_at"), "last": Max("last_at")}
-            rows: Iterable[Any] = rolled.values_list("value").annotate(**sums, **ends).order_by()
-            for value, accepted, refused, first, last in rows:
-                yield UsageValue(value, accepted, refused, first, last)
-        yield from self._counted_raw(UsageEvent.objects.of(key).filter(sources.raw_condition()), dimension)
+        sources = Sources.of(_instant(since), _instant(until) if until else None, unit=DAY, keys=[key.pk])
+        rolled, days = sources.rolled_sql("day")
+        raw, instants = sources.raw_sql("at")
+        # Added up where they are: a busy key has had thousands of callers, of which a page shows eight.
+        statement = rendered(BUSIEST_VALUES, rolled=rolled, raw=raw, value=value_sql(dimension))
+        values: list[Any] = [key.pk, dimension, *days, key.pk, *instants, most + 1]
+        with connection.cursor() as cursor:
+            cursor.execute(statement, values)
+            rows = cursor.fetchall()
+        *_, known, total = rows[0] if rows else (0, 0)
+        found = [UsageValue(one, int(yes), int(no), utc(first), utc(last)) for one, yes, no, first, last, *_ in rows]
+        is_bounded = bool(found) and found[0].value == OTHERS
+        ordered = found[is_bounded : most + is_bounded]
+        new = self._new(key, ordered) if dimension == Dimension.CALLER else set()
+        shown = [replace(one, share=one.count / int(total), is_new=one.value in new) for one in ordered]
+        others_count = int(total) - sum(one.count for one in shown)
+        return UsageValues(shown, known - is_bounded - len(shown), others_count, int(total), is_bounded=is_bounded)
 
     def caller_counts(self, keys: Sequence[int], since: date | datetime) -> dict[int, int]:
         """Return how many callers several keys had since a day (UTC); MOST_KEPT stands for so many or more."""
@@ -290,7 +300,7 @@ class UsageDayQuerySet(models.QuerySet["UsageDay"]):
         raw = UsageEvent.objects.filter(sources.raw_condition(), key_id__in=keys)
         value = RawSQL(value_sql(Dimension.CALLER), [])  # noqa: S611 - of constants
         for rows in (rolled.values_list("key_id", "value"), raw.values_list("key_id", value)):
-            for key_id, caller in rows.distinct().order_by()[: MAX_RAW_VALUES * len(keys)]:
+            for key_id, caller in rows.distinct().order_by()[: MAX_CALLERS * len(keys)]:
                 found[key_id].add(caller)
         return {key_id: min(MOST_KEPT, len(callers)) for key_id, callers in found.items()}
 
@@ -316,56 +326,30 @@ class UsageDayQuerySet(models.QuerySet["UsageDay"]):
             last[caller] = last_at
         return {caller: gap for caller, gap in found.items() if caller in several}
 
-    def _counted_raw(self, raw: UsageEventQuerySet, dimension: Dimension) -> Iterator[UsageValue]:
-        """Yield the busiest values of raw events, and what is left of them as others."""
-        accepted = Count("nonce", filter=Q(outcome=Outcome.VALID))
-        counts = {"accepted": accepted, "refused": Count("nonce") - accepted}
-        ends = {"first_at": Min("at"), "last_at": Max("at")}
-        values = raw.annotate(value=RawSQL(value_sql(dimension), [])).values("value")  # noqa: S611 - of constants
-        ordered = values.annotate(**counts, **ends, count=Count("nonce")).order_by("-count", "value")
-        busiest: Iterable[Any] = ordered[: MAX_RAW_VALUES + 1]
-        rows = [UsageValue(**{name: row[name] for name in ("value", *counts, *ends)}) for row in busiest]
-        yield from rows[:MAX_RAW_VALUES]
-        if len(rows) > MAX_RAW_VALUES:
-            whole: dict[str, Any] = raw.aggregate(**counts, **ends)
-            every = UsageValue(OTHERS, **whole)
-            shown = rows[:MAX_RAW_VALUES]
-            yield replace(
-                every,
-                accepted=every.accepted - sum(one.accepted for one in shown),
-                refused=every.refused - sum(one.refused for one in shown),
-            )
-
     def _new(self, key: ApiKey, values: Sequence[UsageValue]) -> set[str]:
         """Return which of some callers nobody saw from 91 days to 24 hours ago."""
         day_ago = timezone.now() - DAY
         wanted = [one.value for one in values if one.first_at >= day_ago]
         if not wanted:
             return set()
-        days = self.filter(key_id=key.pk, dimension=Dimension.CALLER, day__gte=(day_ago - KNOWN_FOR).date())
-        known = set(days.filter(value__in=wanted, first_at__lt=day_ago).values_list("value", flat=True))
+        days = self.filter(key_id=key.pk, dimension=Dimension.CALLER, first_at__lt=day_ago)
+        known: set[str] = set()
+        # Most are of the last days, of which there are few to look through.
+        for span in (_RECENT, KNOWN_FOR):
+            if unknown := set(wanted) - known:
+                seen = days.filter(day__gte=(day_ago - span).date(), value__in=unknown)
+                known |= set(seen.values_list("value", flat=True))
         unrolled = max(UsageWatermark.current() or day_ago - KNOWN_FOR, day_ago - KNOWN_FOR)
         if unrolled < day_ago:
             raw = UsageEvent.objects.of(key).filter(at__gte=unrolled, at__lt=day_ago)
-            known |= {one.value for one in self._counted_raw(raw, Dimension.CALLER)}
+            callers = raw.annotate(value=RawSQL(value_sql(Dimension.CALLER), [])).values_list("value", flat=True)  # noqa: S611 - of constants
+            known |= set(callers.filter(value__in=wanted).distinct().order_by())
         return set(wanted) - known
 
 
 def _instant(at: date | datetime) -> datetime:
     """Return an instant, of a day its first one (UTC)."""
     return at if isinstance(at, datetime) else datetime(at.year, at.month, at.day, tzinfo=UTC)
-
-
-def _added(one: UsageValue | None, other: UsageValue) -> UsageValue:
-    if one is None:
-        return other
-    return UsageValue(
-        one.value,
-        one.accepted + other.accepted,
-        one.refused + other.refused,
-        min(one.first_at, other.first_at),
-        max(one.last_at, other.last_at),
-    )
 
 
 class UsageDay(models.Model):

@@ -77,7 +77,7 @@ def silence_conditions(now: datetime, days: int) -> dict[Silence, Q]:
     return {
         Silence.NEVER_USED: silent & never_used() & too_long & recorded,
         Silence.DORMANT: silent & used() & too_long,
-        Silence.SEASONAL: silent & within & _seldom_used(days),
+        Silence.SEASONAL: silent & within & _seldom_used(now, days),
         Silence.NOT_MEASURABLE: silent & never_used() & too_long & ~recorded,
     }
 
@@ -150,10 +150,14 @@ def _recorded(now: datetime, days: int) -> Q:
     return Q(LessThan(recording_since(), floor_minute(now - days * DAY)))
 
 
-def _seldom_used(days: int) -> Q:
-    """Return what goes without saying of a silence that is explained, but not for an index: they are few."""
+def _seldom_used(now: datetime, days: int) -> Q:
+    """Return what goes without saying of a silence that is explained, but not for a database.
+
+    Those with such long gaps are few, and found by an index; most of them are not silent, which their rhythm tells too.
+    """
     slack, whole = SLACK
-    return Q(rhythm__usual_gap__gte=days * DAY // _SECOND * whole // slack)
+    border = floor_minute(now - days * DAY)
+    return Q(rhythm__usual_gap__gte=days * DAY // _SECOND * whole // slack, rhythm__last_hour__lt=border)
 
 
 def _too_long(now: datetime) -> Q:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Final, NamedTuple, Self
 
 from django.db import connection, models
 from django.db.models import Q
@@ -17,6 +17,10 @@ from apikeys.models.usage import DAY, HOUR
 
 # Beyond so many separate hours everything from the first of them on is read from raw events.
 MAX_RANGES = 50
+# Written out: every count begins with it, and Django took longer to put it together than the database to answer it.
+_MARK: Final = """
+SELECT *, EXISTS (SELECT 1 FROM apikeys_latehour) AS has_late FROM apikeys_usagewatermark WHERE id = 1
+"""
 
 
 class Span(NamedTuple):
@@ -91,15 +95,18 @@ class Sources:
         ``split`` are further instants at which units are cut: those are read raw while raw events are kept.
         """
         floor = floor_day if unit == DAY else floor_hour
-        mark = UsageWatermark.read()
-        if mark.until is None or since >= mark.until:
+        mark = next(iter(UsageWatermark.objects.raw(_MARK)), None)
+        if mark is None or mark.until is None or since >= mark.until:
             return cls(None, [], _cut([Span(since, until)], since, until))
-        notes = LateHour.objects.between(floor(since), mark.until)
-        if keys is not None:
-            of_keys = Q(key_id__in=keys) if isinstance(keys, models.QuerySet) else Among(models.F("key_id"), keys)
-            notes = notes.filter(of_keys)
-        late = {floor(hour) for hour in notes.values_list("hour", flat=True).distinct()}
-        cut = {floor(at) for at in (since, until, *split) if at and at != floor(at)}
+        late: set[datetime] = set()
+        if mark.__dict__["has_late"]:  # seldom: until they are counted again
+            notes = LateHour.objects.between(floor(since), mark.until)
+            if keys is not None:
+                of_keys = Q(key_id__in=keys) if isinstance(keys, models.QuerySet) else Among(models.F("key_id"), keys)
+                notes = notes.filter(of_keys)
+            late = {floor(hour) for hour in notes.values_list("hour", flat=True).distinct()}
+        # What is rolled up of the day or hour that runs ends before such an edge anyway.
+        cut = {floor(at) for at in (since, until, *split) if at and at < mark.until and at != floor(at)}
         kept = [start for start in late | cut if mark.raw_from is None or start >= mark.raw_from]
         recounted = _spans((start for start in kept if start < mark.until), unit)
         # Raw events of this time were removed: those that came later still are added to what was counted.
@@ -118,7 +125,7 @@ class Sources:
         return condition
 
     def rolled_sql(self, column: str) -> tuple[str, list[object]]:
-        """Say the same in SQL, with its parameters; some row does."""
+        """Say the same in SQL, with its parameters."""
         text, values = _sql([self.rolled] if self.rolled else [], column)
         if self.recounted:
             excluded, more = _sql(self.recounted, column)
@@ -126,7 +133,7 @@ class Sources:
         return text, values
 
     def raw_sql(self, column: str) -> tuple[str, list[object]]:
-        """Say which raw events count, in SQL with its parameters; some do."""
+        """Say which raw events count, in SQL with its parameters."""
         return _sql(self.raw, column)
 
     def raw_condition(self) -> Q:
@@ -160,11 +167,15 @@ def _cut(spans: Iterable[Span], since: datetime, until: datetime | None) -> list
     return found
 
 
+def _day(at: datetime) -> object:
+    return connection.ops.adapt_datefield_value(at.date())
+
+
 def _sql(spans: Sequence[Span], column: str) -> tuple[str, list[object]]:
-    adapt = connection.ops.adapt_datetimefield_value
+    adapt = _day if column.endswith("day") else connection.ops.adapt_datetimefield_value
     texts: list[str] = []
     values: list[object] = []
     for since, until in spans:
         texts.append(f"({column} >= %s AND {column} < %s)" if until else f"{column} >= %s")
         values += [adapt(since), adapt(until)] if until else [adapt(since)]
-    return " OR ".join(texts), values
+    return " OR ".join(texts) or "1 = 0", values

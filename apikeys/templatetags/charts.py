@@ -1,7 +1,8 @@
 """The charts of the dashboard, as SVG with the same figures as a table: `{% load charts %}`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from html import escape
 from typing import Any
 
 from django import template
@@ -67,8 +68,13 @@ def rotation_chart(
 @register.simple_tag
 def chart_hits(columns: Sequence[charts.Column]) -> SafeString:
     """Draw what is pointed at in a chart, a column a step, each with its words. A loop of the template takes longer."""
-    row = '<g class="chart-hit"><rect x="{}" width="1" height="100"><title>{}</title></rect></g>'
-    return format_html_join("", row, ((column.x, column.title) for column in columns))
+    rect = '<g class="chart-hit"><rect x="{}" width="1" height="100"><title>{}</title></rect></g>'
+    return SafeString("".join(rect.format(column.x, escape(column.title)) for column in columns))
+
+
+def _cells(numbers: Iterable[int]) -> SafeString:
+    """Write whole numbers as cells of a table: hundreds, in which there is nothing to escape."""
+    return SafeString("".join(f'<td class="num">{number:,}</td>' for number in numbers))
 
 
 @register.simple_tag
@@ -77,32 +83,26 @@ def chart_table(chart: charts.Chart, zone: str) -> SafeString:
     head = format_html_join(
         "", '<th scope="col" class="num" data-outcome="{}">{}</th>', ((one.outcome, one.label) for one in chart.layers)
     )
-    cells = (
-        format_html_join("", '<td class="num">{}</td>', ((f"{n:,}",) for n in one.counts)) for one in chart.columns
-    )
     rows = format_html_join(
         "",
-        '<tr><th scope="row">{}{}</th>{}<td class="num">{}</td></tr>',
+        '<tr><th scope="row">{}{}</th>{}</tr>',
         (
             (
                 one.label,
-                format_html_join("", "<small>{}</small>", ((note,) for note in one.notes)),
-                counts,
-                f"{one.total:,}",
+                format_html_join("", "<small>{}</small>", ((note,) for note in one.notes)) if one.notes else "",
+                _cells([*one.counts, one.total]),
             )
-            for one, counts in zip(chart.columns, cells, strict=True)
+            for one in chart.columns
         ),
     )
-    sums = format_html_join("", '<td class="num">{}</td>', ((f"{one.total:,}",) for one in chart.layers))
     return format_html(
         '<table class="table dense"><thead><tr><th scope="col">{} ({})</th>{}<th scope="col" class="num">all</th></tr>'
-        '</thead><tbody>{}</tbody><tfoot><tr><th scope="row">all</th>{}<td class="num">{}</td></tr></tfoot></table>',
+        '</thead><tbody>{}</tbody><tfoot><tr><th scope="row">all</th>{}</tr></tfoot></table>',
         chart.unit.capitalize(),
         zone,
         head,
         rows,
-        sums,
-        f"{chart.total:,}",
+        _cells([*(one.total for one in chart.layers), chart.total]),
     )
 
 
@@ -115,19 +115,15 @@ def rhythm_chart(week: Sequence[Sequence[int]]) -> dict[str, object]:
 @register.simple_tag
 def week_hits(cells: Sequence[charts.Cell]) -> SafeString:
     """Draw the hours of a week, darker where there were more requests."""
-    cell = '<g class="chart-hit h{}"><rect x="{}" y="{}" width="1" height="1"><title>{}</title></rect></g>'
-    return format_html_join("", cell, ((one.level, one.x, one.y, one.title) for one in cells))
+    rect = '<g class="chart-hit h{}"><rect x="{}" y="{}" width="1" height="1"><title>{}</title></rect></g>'
+    return SafeString("".join(rect.format(one.level, one.x, one.y, escape(one.title)) for one in cells))
 
 
 @register.simple_tag
 def week_table(week: Sequence[tuple[str, Sequence[int]]]) -> SafeString:
     """Write the hours of a week as a table."""
     head = format_html_join("", '<th scope="col" class="num">{}</th>', ((f"{hour:02}",) for hour in range(24)))
-    rows = format_html_join(
-        "",
-        '<tr><th scope="row">{}</th>{}</tr>',
-        ((day, format_html_join("", '<td class="num">{}</td>', ((f"{n:,}",) for n in hours))) for day, hours in week),
-    )
+    rows = format_html_join("", '<tr><th scope="row">{}</th>{}</tr>', ((day, _cells(hours)) for day, hours in week))
     return format_html(
         '<table class="table dense"><thead><tr><th scope="col">Hour</th>{}</tr></thead><tbody>{}</tbody></table>',
         head,

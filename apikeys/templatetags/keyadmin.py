@@ -30,6 +30,7 @@ UNITS = (
     (timedelta(seconds=60), timedelta(minutes=1), "min"),
     (timedelta(0), timedelta(seconds=1), "s"),
 )
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 BADGES = {
     "active": ("good", "check"),
     "paused": ("mute", "pause"),
@@ -93,17 +94,26 @@ def ago_words(moment: datetime, now: datetime) -> str:
     return f"{gap_words(now - moment)} ago"
 
 
-def _utc(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _time(moment: datetime, written: str, more: str = "") -> SafeString:
+    """Write an instant: exactly in its title, in UTC and, where they differ, in the reader's time zone.
+
+    Lists write three in each row: strftime(), and escaping what holds digits and the names of months and zones alone,
+    would take as long as all else of them.
+    """
+    utc, zone = moment.astimezone(UTC), timezone.get_current_timezone()
+    told = f"{_second(utc)} UTC"
+    if (name := zone.tzname(None) or str(zone)) != "UTC":
+        told += f"\n{_second(moment.astimezone(zone))} {name}"
+    machine = utc.replace(tzinfo=None).isoformat(timespec="seconds")
+    return SafeString(f'<time datetime="{machine}Z" title="{told}"{more}>{written}</time>')
 
 
-def _exact(moment: datetime) -> str:
-    """Write an instant in UTC and, where they differ, in the reader's time zone."""
-    told = moment.astimezone(UTC).strftime("%-d %b %Y, %H:%M:%S UTC")
-    zone = timezone.get_current_timezone_name()
-    if zone == "UTC":
-        return told
-    return f"{told}\n{timezone.localtime(moment).strftime('%-d %b %Y, %H:%M:%S')} {zone}"
+def _second(local: datetime) -> str:
+    return f"{_date(local)}, {local.time().isoformat(timespec='seconds')}"
+
+
+def _date(local: datetime) -> str:
+    return f"{local.day} {MONTHS[local.month - 1]} {local.year:04}"
 
 
 @register.filter
@@ -111,12 +121,7 @@ def ago(moment: datetime | None, nothing: str = "never") -> SafeString:
     """Write a moment in relative words with the exact instant beside it; `nothing` when there is none."""
     if not moment:
         return format_html('<span class="faint">{}</span>', nothing)
-    return format_html(
-        '<time datetime="{}" title="{}" data-ago>{}</time>',
-        _utc(moment),
-        _exact(moment),
-        ago_words(moment, timezone.now()),
-    )
+    return _time(moment, ago_words(moment, timezone.now()), " data-ago")
 
 
 @register.filter
@@ -138,8 +143,7 @@ def exact(moment: datetime) -> SafeString:
     """Write a moment to the minute, in the reader's time zone, as what must not be missed is written."""
     local = timezone.localtime(moment)
     same_year = local.year == timezone.localtime().year
-    written = local.strftime("%-d %b, %H:%M" if same_year else "%-d %b %Y, %H:%M")
-    return format_html('<time datetime="{}" title="{}">{}</time>', _utc(moment), _exact(moment), written)
+    return _time(moment, local.strftime("%-d %b, %H:%M" if same_year else "%-d %b %Y, %H:%M"))
 
 
 @register.filter
@@ -151,8 +155,7 @@ def expiry_day(moment: datetime) -> SafeString:
 def _day(moment: datetime, zone: tzinfo) -> SafeString:
     local = moment.astimezone(zone)
     same_year = local.year == timezone.now().astimezone(zone).year
-    written = local.strftime("%-d %b" if same_year else "%-d %b %Y")
-    return format_html('<time datetime="{}" title="{}">{}</time>', _utc(moment), _exact(moment), written)
+    return _time(moment, f"{local.day} {MONTHS[local.month - 1]}" if same_year else _date(local))
 
 
 @register.simple_tag
@@ -333,14 +336,10 @@ def sparkline(counts: Sequence[int]) -> SafeString:
     path = charts.sparkline_path(counts)
     total = sum(counts)
     words = f"{short_words(total)} requests in {len(counts)} days" if total else "no requests"
-    return format_html(
-        '<svg class="spark{}" viewBox="0 0 {} 20" width="{}" height="20" role="img" aria-label="{}">'
-        '<path d="{}"/></svg>',
-        "" if path else " flat",
-        width,
-        width,
-        words,
-        path or f"M0 19.5h{width}",
+    css = "spark" if path else "spark flat"
+    return SafeString(
+        f'<svg class="{css}" viewBox="0 0 {width} 20" width="{width}" height="20" role="img" aria-label="{words}">'
+        f'<path d="{path or f"M0 19.5h{width}"}"/></svg>'
     )
 
 

@@ -48,6 +48,8 @@ from apikeys.views.pages import form_status, get_key, go_to, page, posted
 from apikeys.views.proving import proven
 
 SPARKLINE_DAYS = 30
+# The id of the part of a page that htmx replaces by the form of its filters.
+FILTER_FORM = "key_table_filters"
 EXPORT_HEADER = (
     *("id", "fingerprint", "name", "purpose", "environment", "status", "owner", "scopes", "created_at"),
     *(
@@ -70,20 +72,38 @@ def key_list(request: MemberRequest) -> HttpResponse:
     """Show the organization's keys, filtered and page by page."""
     if key_secret.looks_like_key(request.GET.get("q", "")):
         return redirect(_found_url(request, request.GET))
-    listing = KeyFilter(request.GET, queryset=request.member.organization.keys.for_list(), request=request)
-    if request.htmx.target == "key_counts" and listing.is_valid():
+    listing = _listing(request)
+    valid = listing.is_valid()
+    status = HTTPStatus.OK if valid else HTTPStatus.UNPROCESSABLE_ENTITY
+    if request.htmx.target == FILTER_FORM:
+        form = _filter_form(request, listing)
+        return page(request, "components/_filter_form.html", "keys", form, status=status)
+    if request.htmx.target == "key_counts" and valid:
         return page(request, "apikeys/key_list.html", "keys", _numbers(request, listing), partial="key_counts")
     found = Page[ApiKey]([], "")
     bad_cursor = False
-    if listing.is_valid():
+    if valid:
         try:
             found = take_page(listing.parts(), request.GET.get("after", ""))
         except BadCursorError:
             bad_cursor = True
+            status = HTTPStatus.UNPROCESSABLE_ENTITY
     context = _list_context(request, listing, found) | {"bad_cursor": bad_cursor}
-    failed = bad_cursor or not listing.is_valid()
-    status = HTTPStatus.UNPROCESSABLE_ENTITY if failed else HTTPStatus.OK
     return page(request, "apikeys/key_list.html", "keys", context, partial="key_table", status=status)
+
+
+def _listing(request: MemberRequest) -> KeyFilter:
+    """Return the keys that are asked for, with all filters where their form is shown: on demand, or with an error."""
+    keys = request.member.organization.keys.for_list()
+    if not _asks_for_filters(request):
+        listing = KeyFilter(request.GET, queryset=keys, request=request, asked_only=True)
+        if listing.is_valid():
+            return listing
+    return KeyFilter(request.GET, queryset=keys, request=request)
+
+
+def _asks_for_filters(request: MemberRequest) -> bool:
+    return request.GET.get("filters") == "open" or request.htmx.target == FILTER_FORM
 
 
 def _list_context(request: MemberRequest, listing: KeyFilter, found: Page[ApiKey]) -> dict[str, Any]:
@@ -93,25 +113,46 @@ def _list_context(request: MemberRequest, listing: KeyFilter, found: Page[ApiKey
     filtered = valid and listing.is_on()
     is_whole = valid and not (found.cursor or query.get("after") or query.get("status"))
     numbers = _numbers(request, listing, found.rows if is_whole else None)
-    return numbers | {
-        "summary": partial(_summary, request, listing, numbers["counts"]),
+    form = _filter_form(request, listing)
+    return (
+        numbers
+        | form
+        | {
+            "summary": partial(_summary, request, listing, numbers["counts"]),
+            "keys": found.rows,
+            "columns": _columns(path, query, listing.sort_name) if valid else [],
+            "next_url": changed_url(path, query, after=found.cursor) if found.cursor else "",
+            "first_url": changed_url(path, query) if query.get("after") else "",
+            "export_query": query.urlencode(),
+            "empty": "" if found.rows else ("filtered" if filtered or not valid else "none"),
+            "lookup": query.get("lookup", ""),
+        }
+    )
+
+
+def _filter_form(request: MemberRequest, listing: KeyFilter) -> dict[str, Any]:
+    """Return the filters that are on, and the form, or its address where it comes when somebody asks for it.
+
+    With hundreds of owners to choose from it takes longer than a page of keys to find and to draw, and few ask.
+    """
+    query, path = _query(request), request.path
+    asked = _asks_for_filters(request)
+    return {
         "form": listing.form,
-        "chips": listing.chips(path, query) if valid else [],
+        "chips": listing.chips(path, query) if listing.is_valid() else [],
         "clear_url": path,
-        "keys": found.rows,
-        "columns": _columns(path, query, listing.sort_name) if valid else [],
-        "next_url": changed_url(path, query, after=found.cursor) if found.cursor else "",
-        "first_url": changed_url(path, query) if query.get("after") else "",
-        "export_query": query.urlencode(),
-        "empty": "" if found.rows else ("filtered" if filtered or not valid else "none"),
-        "lookup": query.get("lookup", ""),
+        "action": path,
+        "target": "key_table",
+        "filters_asked": asked,
+        "filters_url": "" if asked or not listing.is_valid() else changed_url(path, query, filters="open"),
     }
 
 
 def _query(request: MemberRequest) -> QueryDict:
-    """Return what was asked, to go on with: whether numbers are waited for is of this page alone."""
+    """Return what was asked, to go on with: what this page alone shows or waits for is no part of it."""
     query = request.GET.copy()
-    query.pop("counts", None)
+    for name in ("counts", "filters"):
+        query.pop(name, None)
     return query
 
 

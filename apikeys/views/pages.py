@@ -33,11 +33,11 @@ def page(
     organization = request.member.organization
     shared = {
         "organization": organization,
-        # Asked for once, by a page that has the navigation.
+        # Each is asked for once, by a page that has the navigation.
         "open_alerts": SimpleLazyObject(lambda: open_count(organization)),
         "waiting_text": SimpleLazyObject(lambda: waiting_text(request.member)),
         "section": section,
-        "memberships": list(request.user.memberships.select_related("organization").order_by("organization__name")),
+        "memberships": request.member.memberships,
     }
     return render(request, name, {**shared, **context}, status=status)
 

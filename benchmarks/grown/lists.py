@@ -27,13 +27,17 @@ LATEST_USE: Final = "a.last_used_at DESC, k.id DESC"
 
 
 class Case(NamedTuple):
-    """A page of the list: its group and name, its query string, and the hand-written SELECT's conditions and order."""
+    """A page of the list: its group and name, its query string, and the hand-written SELECT's conditions and order.
+
+    ``small_query``: what asks for the same page of the small database, where that is something else.
+    """
 
     group: str
     name: str
     query: str
     where: str = USABLE
     order: str = NEWEST
+    small_query: str = ""
 
     @property
     def select(self) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ django.setup()
 
 from django.db import connection  # noqa: E402
 from django.http import QueryDict  # noqa: E402
+from django.template import engines  # noqa: E402
 from django.template.loader import get_template  # noqa: E402
 from django.test import Client  # noqa: E402
 from django.utils import timezone  # noqa: E402
@@ -35,9 +37,14 @@ from apikeys.flagging import left_out  # noqa: E402
 from apikeys.models import ApiKey, Member, UsageHour, User  # noqa: E402
 from apikeys.models.counting import RANKED_DAYS  # noqa: E402
 from apikeys.models.key_age import ROTATE_SOON  # noqa: E402
+from keyadmin.garbage import collect_seldom  # noqa: E402
 
 SLUG: Final = "grown"
 ADMIN: Final = "person1@example.org"
+# What leads to a key's own page.
+KEY_LINK: Final = re.compile(rb'href="/grown/keys/([0-9A-Za-z]{12})"')
+
+PLAIN: Final = engines["django"].from_string((Path(__file__).parent.parent / "peers" / "key_rows.html").read_text())
 
 
 class Opener:
@@ -66,20 +73,29 @@ class Opener:
             "sql_ms": sum(statements) * 1000,
             "bytes": size,
             "rows": response.content.count(b'<td class="c-name">'),
+            "keys": sorted({public_id.decode() for public_id in KEY_LINK.findall(response.content)}),
             "counts_later": b"counts=now" in response.content,
         }
 
-    def floor(self, path: str, select: str) -> dict[str, Any]:
-        """Run a SELECT, and render the rows of a page with what is there already; return the time (ms)."""
+    def floor(self, path: str, select: str, drawn_by: str) -> dict[str, Any]:
+        """Run a SELECT, and render the rows of a page with what is there already; return the time (ms).
+
+        ``drawn_by``: "keyadmin", or "plain", a template as somebody would write it.
+        """
         query = QueryDict(path.partition("?")[2])
         context = self._rows(query)
-        template = get_template("components/_key_rows.html")
+        template = PLAIN if drawn_by == "plain" else get_template("components/_key_rows.html")
         began = time.perf_counter()
         with connection.cursor() as cursor:
             cursor.execute(select)
             rows = cursor.fetchall()
         template.render(context)
         return {"ms": (time.perf_counter() - began) * 1000, "rows": len(rows), "same": len(context["keys"])}
+
+    def forget_settings(self) -> None:
+        """Let PostgreSQL plan as it does for whoever does not say what parallel workers cost."""
+        with connection.cursor() as cursor:
+            cursor.execute("RESET parallel_setup_cost")
 
     def flag_sql(self) -> list[str]:
         """Return the SELECTs of the flagged rows, in plain columns, and what counts the silent keys that are not."""
@@ -197,8 +213,9 @@ def counted() -> Iterator[list[float]]:
 
 
 def main() -> None:
-    """Answer until the input ends."""
+    """Answer until the input ends, with garbage collected as seldom as in a server."""
     opener = Opener()
+    collect_seldom()
     for line in sys.stdin:
         name, *arguments = json.loads(line)
         print(json.dumps(getattr(opener, name)(*arguments)), flush=True)

@@ -65,6 +65,11 @@ def base_url(site: Site) -> str:
     return site.url
 
 
+# What htmx says in the console of a request that a newer one replaced, or that a page leaves behind. Of one that failed
+# it says more: htmx:sendError, htmx:timeout or htmx:responseError.
+ABORTED = ("error: htmx:afterRequest, ", "error: htmx:sendAbort, ")
+
+
 class Watch:
     """What went wrong in a page that a person might not see."""
 
@@ -83,11 +88,14 @@ class Watch:
         page.on("response", self._answered)
 
     def _note(self, kind: str, text: str) -> None:
-        if kind in {"error", "warning"} and not any(allowed in text for allowed in self._allowed):
-            self.problems.append(f"{kind}: {text}")
+        problem = f"{kind}: {text}"
+        if problem.startswith(ABORTED) or any(allowed in text for allowed in self._allowed):
+            return
+        if kind in {"error", "warning"}:
+            self.problems.append(problem)
 
     def _failed(self, request: Request) -> None:
-        # A request that a newer one replaced, or that a page leaves behind, is no failure.
+        # Nor is such a request a failure to the browser.
         if request.failure != "net::ERR_ABORTED":
             self._note("error", f"{request.method} {request.url}: {request.failure}")
 

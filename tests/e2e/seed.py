@@ -66,6 +66,7 @@ from tests.factories import (  # noqa: E402
     make_webhook,
 )
 from tests.passkey import Passkey  # noqa: E402
+from tests.static_files import collect_static  # noqa: E402
 
 PEOPLE = ("viewer", "operator", "admin", "forgetful", "roaming", "keyholder", "guarded", "careful")
 # As nasty as names may get: long without a space, right to left, emoji, markup.
@@ -330,6 +331,6 @@ def _deliveries(acme: Organization) -> dict[str, str]:
 if __name__ == "__main__":
     call_command("migrate", verbosity=0)
     call_command("createcachetable", verbosity=0)
-    call_command("collectstatic", interactive=False, verbosity=0)
+    collect_static()
     with transaction.atomic():
         print(json.dumps(seed()))

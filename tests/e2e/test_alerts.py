@@ -1,9 +1,10 @@
 """Alerts as a person works through them: the inbox, one alert, and the rules with their preview."""
 
 import re
+from contextlib import suppress
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Error, Locator, Page, Route, expect
 
 from tests.e2e.conftest import OpenPage, Watch
 from tests.e2e.site import Site
@@ -168,6 +169,31 @@ def test_a_bad_value_is_told_in_the_preview_with_its_limits(open_page: OpenPage,
     page.get_by_role("button", name="Preview").click()
     preview = page.get_by_role("region", name="The last 90 days with these values")
     expect(preview).to_contain_text("Days before the end: Whole days between 1 and 365.")
+
+
+def test_the_look_back_that_a_page_begins_by_itself_gives_way_to_the_one_asked_for(open_page: OpenPage) -> None:
+    page = open_page("admin")
+    begun: list[Route] = []
+
+    def hold(route: Route) -> None:
+        begun.append(route)
+
+    page.route(lambda url: "preview=1" in url, hold)
+    page.goto("/acme/alerts/rules/abuse")
+    preview = page.get_by_role("region", name="The last 90 days with these values")
+    expect(preview).to_contain_text("Looking back")
+    page.get_by_label("Requests with the revoked key in an hour").fill("1000")
+    page.get_by_role("button", name="Preview").click()
+    expect(preview).to_contain_text("Looking back")
+    by_itself, asked_for = begun
+    # The older answer comes first, and the page has time to take it.
+    with suppress(Error):
+        by_itself.continue_()
+    page.wait_for_timeout(1_000)
+    asked_for.continue_()
+    expect(page).to_have_url(re.compile("=1000"))
+    expect(page.locator("#rule_preview.htmx-request")).to_have_count(0)
+    expect(preview).to_contain_text("Nothing in the last 90 days would have raised one.")
 
 
 @BOTH

@@ -170,8 +170,8 @@ def test_memory_does_not_grow_with_the_keys(organization, clock):
         return most
 
     peak(10)
-    few, many = peak(1100), peak(3300)
-    assert Alert.objects.filter(kind="unused").count() > 4400
+    few, many = peak(1100), peak(2200)
+    assert Alert.objects.filter(kind="unused").count() > 3300
     assert many < 1.5 * few
 
 
@@ -192,12 +192,13 @@ def test_a_run_goes_on_while_others_write(committed, watermark):
     assert Alert.objects.filter(organization=committed, kind="unused").count() == len(keys)
 
 
+@pytest.mark.any_engine
 @pytest.mark.django_db
 def test_over_90_days_each_key_raises_what_a_person_would_want_and_nothing_else(organization, clock):
     """Requests as they come: an hourly, an office, a nightly and a monthly one are healthy."""
     rng = random.Random(7)  # noqa: S311 - it makes requests, no secrets
     owner = make_member(organization)
-    history = 50 * DAY
+    history = 35 * DAY
     clock.now = START - history - MINUTE
     UsageWatermark.objects.update_or_create(pk=1, defaults={"recording_since": clock.now})
     names = ["hourly", "office", "nightly", "monthly", "silent", "leaked", "revoked", "unused"]
@@ -206,7 +207,7 @@ def test_over_90_days_each_key_raises_what_a_person_would_want_and_nothing_else(
         keys[name] = make_key(organization, name, owner=owner, expires_at=START + timedelta(days=days)).key
     clock.move(minutes=1)
 
-    for number in range(-50, 90):
+    for number in range(-35, 90):
         # As roll_up_usage does: without, PostgreSQL searches the events of all days for those of each hour.
         make_partitions(clock.now)
         make_events(_day(keys, clock.now, rng))

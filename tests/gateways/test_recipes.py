@@ -11,6 +11,8 @@ from tests.factories import make_key, make_organization, make_scope
 from tests.gateways.servers import RECIPES
 from tests.test_docs import ROOT
 
+pytestmark = pytest.mark.any_engine
+
 SCOPES = {"orders:read", "orders:write", "payments:write"}
 
 

@@ -32,6 +32,7 @@ from tests.factories import (  # noqa: E402
     make_user,
 )
 from tests.guarantees.clients import ORGANIZATION  # noqa: E402
+from tests.static_files import collect_static  # noqa: E402
 
 
 def _key(public_id: str) -> ApiKey:
@@ -86,7 +87,7 @@ VERBS = {verb.__name__: verb for verb in (key, expired, revoke, pause, expire, r
 def main() -> None:
     call_command("migrate", verbosity=0)
     call_command("createcachetable", verbosity=0)
-    call_command("collectstatic", interactive=False, verbosity=0)
+    collect_static()
     acme = make_organization(ORGANIZATION, name="Acme", admin=make_user("founder@example.com"))
     make_member(acme, Role.OPERATOR, make_user("operator@example.com", password=PASSWORD))
     print(json.dumps({"ready": True}), flush=True)

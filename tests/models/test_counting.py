@@ -29,6 +29,7 @@ from apikeys.models import (
 from apikeys.models.counting_sql import MOST_KEPT
 from apikeys.models.series import RANGES, edges, floor_day, floor_hour
 from apikeys.models.usage import DAY, HOUR
+from apikeys.models.watermark import Sources
 from apikeys.retention import prune
 from tests.factories import make_actor, make_environment, make_event, make_key, make_member
 
@@ -117,16 +118,48 @@ def test_a_million_callers_are_bounded_and_the_sum_is_right(key):
     assert UsageDay.objects.caller_counts([key.pk], start.date()) == {key.pk: MOST_KEPT}
 
 
-def test_more_callers_than_are_told_apart_before_they_are_rolled_up(key, monkeypatch):
-    monkeypatch.setattr("apikeys.models.rollup.MAX_RAW_VALUES", 5)
+def test_more_callers_than_are_shown_before_they_are_rolled_up(key):
     for number in range(9):
         make_event(key, address=f"10.0.0.{number}", outcome=Outcome.VALID if number % 2 else Outcome.PAUSED)
     make_event(key, address="10.0.0.8")
     found = UsageDay.objects.usage_of(key, "caller", timezone.now() - HOUR, most=3)
     assert found.total == 10
-    assert found.values[0].address == "10.0.0.8"
-    assert found.others_count == 10 - sum(value.count for value in found.values)
-    assert found.is_bounded
+    # The busiest first, then by address.
+    assert [(value.address, value.accepted, value.refused) for value in found.values] == [
+        ("10.0.0.8", 1, 1),
+        ("10.0.0.0", 0, 1),
+        ("10.0.0.1", 1, 0),
+    ]
+    assert (found.others, found.others_count, found.is_bounded) == (6, 6, False)
+
+
+def test_callers_of_a_day_that_runs_are_those_of_its_roll_up_and_of_the_hour_that_runs(key):
+    for ago, address in [(30 * HOUR, "10.0.0.1"), (2 * HOUR, "10.0.0.1"), (2 * HOUR, "10.0.0.2")]:
+        make_event(key, ago=ago, address=address)
+    make_event(key, ago=timedelta(seconds=1), address="10.0.0.3")
+    since, until = timezone.now() - DAY, timezone.now() + HOUR
+
+    def callers():
+        found = UsageDay.objects.usage_of(key, "caller", since, until)
+        return [(value.address, value.count, value.first_at, value.last_at) for value in found.values], found.total
+
+    before = callers()
+    assert [address for address, *_ in before[0]] == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+    roll_up()
+    assert callers() == before
+
+
+def test_of_a_day_that_runs_only_what_is_not_rolled_up_is_read_from_events():
+    since, until, mark = (datetime(2026, 11, day, hour, tzinfo=UTC) for day, hour in [(19, 16), (20, 16), (20, 15)])
+    UsageWatermark.objects.update_or_create(pk=1, defaults={"until": mark})
+    midnight = floor_day(until)
+    found = Sources.of(since, until, unit=DAY)
+    assert found.recounted == [(floor_day(since), midnight)]
+    assert found.raw == [(since, midnight), (mark, until)]
+    # An end in what is rolled up cuts its day.
+    earlier = Sources.of(since, mark - HOUR, unit=DAY)
+    assert earlier.recounted == [(floor_day(since), midnight + DAY)]
+    assert earlier.raw == [(since, mark - HOUR)]
 
 
 def test_a_new_caller_is_one_that_nobody_saw_before_the_last_day(key):

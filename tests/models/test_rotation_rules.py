@@ -638,7 +638,8 @@ WHILE_ONE_RUNS += ["use_the_new_key", "use_the_new_key", "use", "take", "extend"
 OTHERWISE = [*WHILE_ONE_RUNS, *["start"] * len(WHILE_ONE_RUNS)]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+# Others each time, and on each engine.
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_no_sequence_of_steps_breaks_a_rule(db, data):
     rules = RotationRules()

@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 
 from apikeys.models import Outcome, UsageEvent, UsageHour, UsageWatermark
-from apikeys.models.usage import DAY, HOUR
+from apikeys.models.usage import DAY, HOUR, take_newest
 from tests.factories import make_event, make_key
 
 pytestmark = pytest.mark.django_db
@@ -92,3 +92,22 @@ def test_two_events_of_one_microsecond_are_both_kept(key):
     make_event(key, at=now)
     make_event(key, at=now)
     assert UsageEvent.objects.of(key).count() == 2
+
+
+@pytest.mark.parametrize("hours", [(0, 1, 2, 3), (0, 23, 25, 60), (25, 60, 90, 200), (-30, -1, 25, 60), (-30, 300)])
+def test_the_newest_are_those_of_all_days(key, hours):
+    for ago in sorted(hours, key=lambda ago: ago % 7):
+        make_event(key, ago=timedelta(hours=ago))
+    in_order = UsageEvent.objects.of(key).order_by("-at")
+    for most in range(1, 6):
+        assert take_newest(in_order, most) == list(in_order[:most])
+    newest = take_newest(in_order.values_list("at", flat=True), 2)
+    assert [round((timezone.now() - at) / timedelta(hours=1)) for at in newest] == list(hours[:2])
+
+
+@pytest.mark.parametrize(("hours", "questions"), [((0, 1, 2), 1), ((0, 1, 30), 2)])
+def test_a_busy_keys_newest_are_asked_for_once(key, hours, questions, django_assert_num_queries):
+    for ago in hours:
+        make_event(key, ago=timedelta(hours=ago))
+    with django_assert_num_queries(questions):
+        assert len(take_newest(UsageEvent.objects.of(key).order_by("-at"), 3)) == 3

@@ -17,7 +17,7 @@ from tests.factories import PASSWORD, make_actor, make_member, make_organization
 from tests.pages import age_proof, entries, key_form, snapshot, url
 from tests.test_access import FORMS, POST_ONLY, Things
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_engine]
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from tests.test_access import OF_AN_ORGANIZATION, POST_ONLY, Things
 from tests.test_architecture import OURS, ROOT, patterns
 from tests.test_settings import PRODUCTION, environment_with
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_engine]
 
 # Sent to everybody, and the same for everybody: caches may keep them.
 FILES = {"stylesheet", "script"}

@@ -13,7 +13,7 @@ from tests.factories import PASSWORD, make_member, make_user
 from tests.pages import rotate_form
 from tests.test_access import OF_AN_ORGANIZATION, Things
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_engine]
 
 ELSEWHERE = [
     "https://evil.example",

@@ -14,6 +14,8 @@ import apikeys
 from apikeys import models
 from tests.test_architecture import ROOT, patterns
 
+pytestmark = pytest.mark.any_engine
+
 MAKERS = {"compile", "match", "search", "fullmatch", "sub", "split", "findall", "finditer", "subn"}
 # Of processor time: a pattern that doubles with each character, or grows with the cube, needs years.
 SECONDS = 1.0

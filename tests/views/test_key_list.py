@@ -1,5 +1,6 @@
 """The key list: what it shows, its filters, tabs, orders and pages, and what it answers to nonsense."""
 
+import re
 from datetime import timedelta
 from itertools import chain
 from operator import itemgetter
@@ -10,6 +11,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from django.utils.html import escape
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -196,6 +198,62 @@ def test_a_filter_keeps_what_it_says(keys, visit, query, found):
     response = visit(**query)
     assert response.status_code == 200
     assert {name for name in names(response) if not name.startswith("Key ")} == found
+
+
+CHOICES = ["owner", "environment", "scope", "last_used"]
+
+
+def offered(text):
+    """Return which of some filters a page lets one set."""
+    return [name for name in CHOICES if re.search(rf'<(select|input type="checkbox")[^>]* name="{name}"', text)]
+
+
+FORM = {**HTMX, "HX-Target": "key_table_filters"}
+
+
+def test_the_form_of_the_filters_comes_when_it_is_asked_for(organization, keys, visit):
+    make_key(organization, "of a contact", owner_contact="shop@example.com")
+    page = visit(environment="eu", sort="name")
+    assert offered(page.text) == []
+    assert page.context["filters_url"] == url("key_list", organization, environment="eu", sort="name", filters="open")
+    assert f'href="{escape(page.context["filters_url"])}"' in page.text
+
+    part = visit(environment="eu", sort="name", filters="open", headers=FORM)
+    assert (part.status_code, offered(part.text)) == (200, CHOICES)
+    assert re.match(r'\s*<details class="filters"\s+open', part.text)
+    for text in ["Olga Owner", "shop@example.com", "europe", "refunds:write", "autofocus", "Clear all"]:
+        assert text in part.text
+    assert re.search(r'value="eu"\s+checked', part.text)
+    assert "ends in 5 days" not in part.text
+
+
+def test_without_its_form_a_page_asks_for_nothing_to_choose_from(organization, keys, visit):
+    def statements(**query):
+        with CaptureQueriesContext(connection) as queries:
+            visit(**query)
+        return len(queries)
+
+    visit()
+    # Environments, scopes, members and contacts.
+    assert statements() == statements(filters="open") - 4
+
+
+def test_without_htmx_a_page_shows_the_form_of_the_filters_and_its_links_do_not(organization, keys, visit):
+    page = visit(status="active", filters="open")
+    assert is_whole_page(page)
+    assert offered(page.text) == CHOICES
+    assert re.search(r'<details class="filters"\s+open', page.text)
+    assert "filters=open" not in page.text
+    assert page.context["export_query"] == "status=active"
+
+
+@pytest.mark.parametrize("headers", [None, FORM], ids=["page", "form"])
+def test_the_form_of_the_filters_is_there_where_one_of_them_makes_no_sense(visit, headers):
+    page = visit(last_used="yesterday", headers=headers)
+    assert page.status_code == 422
+    assert offered(page.text) == CHOICES
+    assert re.search(r'<details class="filters"\s+open', page.text)
+    assert "Last used" in page.text
 
 
 def test_dead_keys_that_are_still_tried_are_found(organization, visit):
@@ -420,9 +478,9 @@ def test_a_row_says_by_when_its_key_should_be_rotated_where_that_is_soon_or_past
 
 
 def test_without_a_maximum_age_no_row_tells_of_it_and_no_filter_is_offered(organization, aged, visit):
-    assert 'name="rotate"' in visit().text
+    assert 'name="rotate"' in visit(filters="open").text
     age_limit(organization, None)
-    text = visit().text
+    text = visit(filters="open").text
     assert "rotate since" not in text
     assert "rotate by" not in text
     assert 'name="rotate"' not in text

@@ -88,5 +88,5 @@ def test_only_an_admin_is_led_to_the_form(organization, viewer, admin, client_of
 def test_its_statements_do_not_grow_with_the_keys(organization, visit, django_assert_num_queries):
     make_policy(organization, expiry_required=True, owner_required=True)
     visit()
-    with django_assert_num_queries(10):
+    with django_assert_num_queries(9):
         visit()

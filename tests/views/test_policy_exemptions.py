@@ -72,7 +72,7 @@ def test_many_are_read_page_by_page(organization, visit, django_assert_num_queri
     assert is_partial(response)
     assert len(response.context["exemptions"]) == 10
     assert not set(listed(first)) & set(listed(response))
-    with django_assert_num_queries(7):
+    with django_assert_num_queries(6):
         visit()
 
 
