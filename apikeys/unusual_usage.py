@@ -36,8 +36,8 @@ DAY: Final = 24
 # the neighbours of an hour, and one because of the hours before it.
 WEEKS: Final = 28 * DAY
 LOOKBACK: Final = 2 * WEEKS + 2 * DAY
-# A younger key has no rhythm yet.
-LEAST_HISTORY: Final = 7 * DAY
+# A younger key has no rhythm yet: after seven days, what is usual on a Sunday would be what its first six days had.
+LEAST_HISTORY: Final = 8 * DAY
 # So many hours together may be unusual where none of them is.
 RUN: Final = 6
 

@@ -110,6 +110,13 @@ def test_a_young_key_has_no_rhythm_yet():
     assert shapes(counts) == []
 
 
+def test_a_key_that_was_first_used_on_a_saturday_is_not_told_of_when_its_second_sunday_is_as_quiet():
+    counts = np.full((1, 35 * DAY), np.nan)
+    # Monday to Saturday 40 an hour, Sunday none.
+    counts[0, 5 * DAY + 20 :] = np.tile(np.repeat([40.0, 40, 40, 40, 40, 40, 0], DAY), 5)[5 * DAY + 20 :]
+    assert shapes(counts) == []
+
+
 def test_a_bursty_key_is_not_told_of_what_it_always_does():
     counts = office(112)
     counts[0, 13 :: 5 * DAY] += 700

@@ -62,7 +62,7 @@ def _special() -> Iterator[Plan]:
         attempts=(
             Attempts(Outcome.REVOKED, 75, 5.6, 0, "steady", STRANGERS, "python-requests/2.32.3"),
             Attempts(Outcome.REVOKED, 9, 4.9, 0, "hourly", STRANGERS[1:3], "curl/8.5.0"),
-            Attempts(Outcome.VALID, 130, 6.4, 5.6, "steady", STRANGERS[:2], "python-requests/2.32.3", "catalogue:read"),
+            Attempts(Outcome.VALID, 40, 6.4, 5.6, "shop", STRANGERS[:2], "python-requests/2.32.3", "catalogue:read"),
         ),
     )
     yield search
@@ -216,7 +216,7 @@ def _services(rng: random.Random) -> Iterator[Plan]:
             )
             if name in {"Order intake", "Mobile app backend"} and environment == "prod":
                 wrong = Attempts(Outcome.UNKNOWN, 6, 3.5, 0, "steady", STRANGERS[3:], "Go-http-client/1.1")
-                moved = Attempts(Outcome.VALID, 60, 0.7, 0, "hourly", (f"10.21.{number}.5",), "", plan.scopes[0])
+                moved = Attempts(Outcome.VALID, 40, 0.7, 0, rhythm, (f"10.21.{number}.5",), "", plan.scopes[0])
                 plan = replace(plan, attempts=(wrong, moved), limit=RateLimit(200, 1, 400))
             yield plan
 
