@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
-from apikeys.models import Organization, Role, Scope
+from apikeys.models import KeyRhythm, Organization, Role, Scope
+from apikeys.models.usage import DAY
 from benchmarks.grown.lists import cases
 from benchmarks.grown.trigrams import index_at_the_end
 from tests.factories import make_environment, make_key, make_member, make_organization, make_user
@@ -190,6 +192,22 @@ def test_expired_keys_are_told_by_an_index_alone(plans, query):
         connection.vendor
     ]
     assert any(index in line and condition in line + after for line, after in pairwise(rows)), "\n".join(rows)
+
+
+@pytest.mark.skipif("connection.vendor == 'sqlite'", reason="SQLite goes by the keys' own index")
+def test_keys_with_long_gaps_that_are_not_silent_are_told_by_an_index_alone(grown, plans):
+    old, now = timezone.now() - 400 * DAY, timezone.now()
+    rhythms = [
+        KeyRhythm(key=key, first_hour=old, last_hour=now, usual_gap=120 * 86_400, computed_at=now)
+        for key in grown.keys.only("pk")
+    ]
+    KeyRhythm.objects.bulk_create(rhythms, ignore_conflicts=True)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE apikeys_keyrhythm")
+    found, _ = plans("silence=seasonal")
+    rows = next(plan for sql, plan in found.items() if "sort_order" in sql)
+    index, condition = "rhythm_by_gap_and_last_hour", "(last_hour <"
+    assert any(index in line and condition in after for line, after in pairwise(rows)), "\n".join(rows)
 
 
 @pytest.mark.skipif("connection.vendor == 'sqlite'", reason="SQLite reads nothing in parallel")

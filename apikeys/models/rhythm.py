@@ -31,7 +31,8 @@ class KeyRhythm(models.Model):
     computed_at = models.DateTimeField()
 
     class Meta:
-        indexes = [models.Index(fields=["usual_gap"], name="rhythm_by_usual_gap")]
+        # The last hour, for most keys with long gaps are not silent: without it each of them is looked at.
+        indexes = [models.Index(fields=["usual_gap", "last_hour"], name="rhythm_by_gap_and_last_hour")]
 
     def __str__(self) -> str:
         return f"rhythm of {self.key_id}"

@@ -110,7 +110,7 @@ def _rotation(key: ApiKey, rotation: Rotation | None) -> SafeString:
 def _tries(key: ApiKey, count: int) -> SafeString:
     words = "try" if count == 1 else "tries"
     end = "revoked" if key.status == Status.REVOKED else "expired"
-    return format_html('{} {}<small class="line">since {}</small>', short(count), words, end)
+    return format_html('{} {} <small class="line">since {}</small>', short(count), words, end)
 
 
 def _use(key: ApiKey) -> SafeString:

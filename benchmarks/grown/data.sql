@@ -86,8 +86,9 @@ WHERE used < 0.88 OR refused < 0.02
 ON CONFLICT (key_id) DO UPDATE SET first_used_at = excluded.first_used_at, last_used_at = excluded.last_used_at,
     last_address = excluded.last_address, last_refused_at = excluded.last_refused_at;
 
--- One silent key in a hundred may be silent.
+-- One silent key in a hundred may be silent: a dead one is not silent, and cannot be exempted.
 INSERT INTO apikeys_keyexemption (key_id, owner_id, reason, until, changed_at, changed_by_label)
 SELECT k.id, o.members[1], 'Stands by', now() + interval '1 year', now(), 'person1@example.org'
 FROM apikeys_apikey k JOIN apikeys_keyactivity a ON a.key_id = k.id, chosen o
-WHERE k.id %% 100 = 1 AND a.last_used_at < now() - interval '90 days';
+WHERE k.id %% 100 = 1 AND a.last_used_at < now() - interval '90 days'
+    AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now());
