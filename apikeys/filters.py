@@ -35,7 +35,7 @@ from apikeys.models.extremes import OrLatest, floor_minute
 from apikeys.models.key_age import ROTATE_SOON
 from apikeys.models.key_queries import ApiKeyQuerySet, violations
 from apikeys.models.silence import never_used, not_exempt_condition, used, used_before, used_since
-from apikeys.paging import Column, Ordered, changed_url
+from apikeys.paging import Column, Ordered, changed_url, expected_count
 from apikeys.proxies import parse_address
 from apikeys.ranges import RangeError, check_order
 from apikeys.widgets import DAY_OPTIONS, QuickSelect
@@ -219,6 +219,7 @@ class KeyFilter(ListFilter):
             self.base_filters = {name: one for name, one in self.base_filters.items() if name == "q" or name in data}
         super().__init__(data, *args, **kwargs)
         self.now = timezone.now()
+        self._expected: dict[frozenset[str], int] = {}
         if "owner" in self.filters:
             self.filters["owner"].extra["choices"] = later_owner_choices(self.organization, self.data)
         if self.organization.max_key_age is None and "rotate" not in self.data:
@@ -321,6 +322,14 @@ class KeyFilter(ListFilter):
             if name not in names:
                 keys = self.filters[name].filter(keys, value)
         return keys
+
+    def expected(self, *names: str) -> int:
+        """Return how many keys PostgreSQL expects that all filters keep but for some. It is asked once."""
+        self.form.is_valid()
+        left_out = frozenset(name for name in names if self.form.cleaned_data.get(name))
+        if left_out not in self._expected:
+            self._expected[left_out] = expected_count(self.without(*left_out))
+        return self._expected[left_out]
 
     def is_on(self, *, besides: Collection[str] = ()) -> bool:
         """Say whether anything narrows the list, besides some filters."""

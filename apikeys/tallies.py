@@ -22,14 +22,13 @@ from apikeys.models.extremes import OrLatest
 from apikeys.models.key_queries import ApiKeyQuerySet
 from apikeys.models.key_status import EXPIRING_WITHIN, status_conditions, usable_condition
 from apikeys.models.silence import UNUSED, not_exempt_condition, unused_condition
-from apikeys.paging import COUNT_LIMIT, changed_url, count_each, expected_count, number_text
+from apikeys.paging import COUNT_LIMIT, changed_url, count_each, number_text
 
 SOON: Final = timedelta(days=30)
 # No tab of the list, but counted like one.
 SOON_TAB: Final = "soon"
-# So many keys, as far as that is known beforehand, and more are counted when the page is there already: it takes a
-# quarter of the page's time.
-AT_ONCE: Final = 500
+# So many keys, as far as that is known beforehand, and more are counted when the page is there already.
+AT_ONCE: Final = 1_000
 # So many keys are so far beyond what is counted exactly that they will be so in a minute.
 _MANY: Final = COUNT_LIMIT + 1000
 _MEMORY_SECONDS: Final = 60
@@ -63,17 +62,18 @@ def take_long(listing: KeyFilter, *, with_silences: bool) -> bool:
     ``with_silences``: silent keys are told apart by kind, whatever else is asked.
     """
     if with_silences:
-        return _are_many(listing.without("status", "silence", "q"))
+        return _are_many(listing, "status", "silence", "q")
     if not listing.is_on(besides={"status"}) or _Memory(listing).known.keys() >= set(TABS):
         return False
     # Of a search no database knows beforehand what it finds.
-    return _are_many(listing.without("status", "q"))
+    return _are_many(listing, "status", "q")
 
 
-def _are_many(keys: ApiKeyQuerySet) -> bool:
+def _are_many(listing: KeyFilter, *names: str) -> bool:
+    """Say whether all filters but for some keep many keys."""
     if connection.vendor == "sqlite":  # which does not tell what it expects
-        return keys.order_by()[:AT_ONCE].count() >= AT_ONCE
-    return expected_count(keys) >= AT_ONCE
+        return listing.without(*names).order_by()[:AT_ONCE].count() >= AT_ONCE
+    return listing.expected(*names) >= AT_ONCE
 
 
 def counts_of(keys: Sequence[ApiKey]) -> dict[str, str]:
@@ -100,7 +100,7 @@ def tab_counts(listing: KeyFilter) -> dict[str, str]:
     tabs = set(TABS) - empty
     memory = _Memory(listing)
     searched = bool(listing.form.cleaned_data.get("q"))
-    if not memory.known and (searched or expected_count(keys) < _WIDE):
+    if not memory.known and (searched or listing.expected("status") < _WIDE):
         most = COUNT_LIMIT if searched else _WIDE
         counts = _count_together(keys, tabs, listing, most)
         if counts[""] <= most:

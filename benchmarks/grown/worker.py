@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -43,6 +44,8 @@ SLUG: Final = "grown"
 ADMIN: Final = "person1@example.org"
 # What leads to a key's own page.
 KEY_LINK: Final = re.compile(rb'href="/grown/keys/([0-9A-Za-z]{12})"')
+# What leads to the list's next page.
+NEXT_LINK: Final = re.compile(rb'href="(/grown/keys/\?[^"]*\bafter=[^"]*)"')
 
 PLAIN: Final = engines["django"].from_string((Path(__file__).parent.parent / "peers" / "key_rows.html").read_text())
 
@@ -57,7 +60,8 @@ class Opener:
     def page(self, path: str, target: str = "") -> dict[str, Any]:
         """Open a page, or the part of it with an id as htmx does.
 
-        Returns its time (ms), statements, size, the keys that it lists and whether the numbers in its tabs come later.
+        Returns its time (ms), statements, size, the keys that it lists, the address of the next page, and whether the
+        numbers in its tabs come later.
         """
         headers = {"HX-Request": "true", "HX-Target": target} if target else None
         with counted() as statements:
@@ -65,6 +69,7 @@ class Opener:
             response = self.client.get(path, headers=headers)
             size = len(response.content)
             spent = time.perf_counter() - began
+        following = NEXT_LINK.search(response.content)
         if response.status_code != 200:
             raise RuntimeError(f"{path}: {response.status_code}")
         return {
@@ -74,6 +79,7 @@ class Opener:
             "bytes": size,
             "rows": response.content.count(b'<td class="c-name">'),
             "keys": sorted({public_id.decode() for public_id in KEY_LINK.findall(response.content)}),
+            "next": unescape(following[1].decode()) if following else "",
             "counts_later": b"counts=now" in response.content,
         }
 
