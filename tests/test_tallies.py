@@ -225,6 +225,16 @@ def test_numbers_wait_where_many_keys_are_to_be_looked_at_one_by_one(organizatio
     assert not take_long(listing("environment=prod"), with_silences=False)
 
 
+@pytest.mark.skipif("connection.vendor == 'sqlite'", reason="SQLite does not tell what it expects")
+def test_postgresql_is_asked_once_what_it_expects(organization, listing):
+    make_keys(organization, 60)
+    asked = listing("environment=prod")
+    with CaptureQueriesContext(connection) as queries:
+        take_long(asked, with_silences=False)
+        tab_counts(asked)
+    assert sum(one["sql"].startswith("EXPLAIN") for one in queries) == 1
+
+
 def test_numbers_that_are_known_need_not_wait(organization, listing, monkeypatch):
     make_keys(organization, 12)
     monkeypatch.setattr(tallies, "AT_ONCE", 0)
