@@ -38,6 +38,9 @@ from tests.postgresql import PostgreSQL  # noqa: E402
 
 SMALL: Final = 1000
 SQLITE_SIZE: Final = (10_000, 1_000_000)
+# Pages so far down in the list; the last one comes after them.
+DEEP: Final = {"page in the middle": 0.5, "page at 95 %": 0.95}
+LAST: Final = "last page"
 GROWTH_GOAL: Final = 1.3
 HAND_GOAL: Final = 2.5
 LIST: Final = "/grown/keys/"
@@ -45,7 +48,7 @@ LIST: Final = "/grown/keys/"
 ADMIN: Final = {
     "first page": ("/admin/apikeys/apikey/", "first page", 5.0),
     "status filter": ("/admin/apikeys/apikey/?status=active", "status=active", 5.0),
-    "last page": ("/admin/apikeys/apikey/?p={last}", "last page", 15.0),
+    LAST: ("/admin/apikeys/apikey/?p={last}", LAST, 15.0),
     "rare substring": ("/admin/apikeys/apikey/?q=zanzibar", "q=zanzibar", 25.0),
 }
 
@@ -77,7 +80,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", default="", metavar="TEXT", help="only the pages with this in their name or group")
     parser.add_argument("--sqlite", action="store_true", help="open every page on SQLite, with 10,000 keys, instead")
     parser.add_argument("--fresh", action="store_true", help="make the databases anew")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if not any(options.only in text for case in cases() for text in (case.name, case.group, "deep", *DEEP, LAST)):
+        parser.error(f"--only {options.only}: it is in the name or group of no page")
+    return options
 
 
 def measure(server: PostgreSQL, options: argparse.Namespace) -> dict[str, Any]:
@@ -109,7 +115,7 @@ def deep_cases(server: PostgreSQL) -> list[Case]:
 
 def _deep(server: PostgreSQL, database: str) -> Iterator[Case]:
     with server.connect(database) as connection:
-        for name, share in (("page in the middle", 0.5), ("page at 95 %", 0.95)):
+        for name, share in DEEP.items():
             at, row = connection.execute(
                 f"SELECT created_at, id FROM apikeys_apikey k WHERE {USABLE} ORDER BY {NEWEST} LIMIT 1"  # type: ignore[arg-type]
                 f" OFFSET (SELECT (count(*) * {share})::int FROM apikeys_apikey k WHERE {USABLE})"
@@ -121,7 +127,7 @@ def _deep(server: PostgreSQL, database: str) -> Iterator[Case]:
             " ORDER BY created_at, id OFFSET 50 LIMIT 1"
         ).fetchone()
         dead = "(k.revoked_at IS NOT NULL OR k.expires_at <= now()) AND (k.created_at, k.id) <"
-        yield Case("deep", "last page", _after(1, at, row), f"{dead} ('{at.isoformat()}', {row})")
+        yield Case("deep", LAST, _after(1, at, row), f"{dead} ('{at.isoformat()}', {row})")
 
 
 def _after(part: int, at: datetime, row: int) -> str:
@@ -191,7 +197,7 @@ def measure_admin(admin: Worker, pages: dict[str, Any], ours: Worker, options: a
     admin.ask("forget_settings")
     found = {}
     last = (options.keys + 49) // 50
-    after = {case.name: case.query for case in cases()} | {"last page": pages["last page"]["query"]}
+    after = {case.name: case.query for case in cases()} | {LAST: pages[LAST]["query"]}
     for name, (pattern, page, goal) in ADMIN.items():
         path = pattern.format(last=last)
         admin.ask("page", path)

@@ -71,7 +71,10 @@ def parse() -> argparse.Namespace:
         "--only", default="", metavar="TEXT", help=f"only what has this in its name: {', '.join(MEASUREMENTS)}"
     )
     parser.add_argument("--fresh", action="store_true", help="make the database anew")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if not any(options.only in name for name in MEASUREMENTS):
+        parser.error(f"--only {options.only}: it is in no name: {', '.join(MEASUREMENTS)}")
+    return options
 
 
 def url_of(server: PostgreSQL, name: str) -> str:
