@@ -1,6 +1,8 @@
 """The demo is seeded once; each test looks at one of the things that make it believable."""
 
 import random
+import re
+import shlex
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
@@ -50,6 +52,7 @@ from apikeys.models import (
     User,
 )
 from apikeys.models.series import floor_day, floor_hour
+from apikeys.verification import Presented, verify
 from tests.commands.running import run
 from tests.factories import make_event, make_key
 from tests.held import rolled_back
@@ -300,6 +303,16 @@ def test_seeding_again_keeps_everything(seeded):
     assert ran.out.startswith("The demo data is there already")
     assert "as mara@northwind.example with northwind-demo-1" in ran.out
     assert before == (seeded.count(), UsageEvent.objects.count(), AuditEntry.objects.count())
+
+
+def test_the_key_that_it_says_how_to_make_can_be_made_and_works(seeded):
+    told = run("seed_demo").out.replace("\\\n", "")
+    [command] = re.findall(r"issue_key (.+?)\)\n", told, re.DOTALL)
+    [path] = re.findall(r"/v1/(\w+)/authorize\?scope=(\S+?)\"", told)
+    with rolled_back():
+        ran = run("issue_key", *shlex.split(command))
+        assert ran.status == 0, ran.err
+        assert verify(Presented(ran.out.strip(), *path)).outcome is Outcome.VALID
 
 
 @pytest.mark.django_db

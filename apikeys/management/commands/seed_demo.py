@@ -59,6 +59,6 @@ Sign in at {settings.BASE_URL} as {MARA} with {PASSWORD}
 (so can {others}).
 
 To ask the verifier, make a key, which is shown once, and present it:
-  KEY=$(./dev manage issue_key --organization {NORTHWIND.slug} --name "First try" --purpose "To look around" \\
-    --owner {MARA} --environment dev --scope orders:read --expires-in 1d)
+  KEY=$(./dev manage issue_key --organization {NORTHWIND.slug} --name "First try" \\
+    --purpose "To see what the verifier says" --owner {MARA} --environment dev --scope orders:read --expires-in 1d)
   curl -i -H "Authorization: Bearer $KEY" "{settings.BASE_URL}/v1/{NORTHWIND.slug}/authorize?scope=orders:read\""""
