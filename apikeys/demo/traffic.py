@@ -222,7 +222,7 @@ def _counts(
     for number, weight in enumerate(clock.weights[attempts.rhythm]):
         hour = clock.hours[number]
         if hour.hour == 0:
-            mood = rng.uniform(0.9, 1.1)
+            mood = _mood(rng)
         if not weight or hour + HOUR <= since or hour > until or not _works(plan, clock, hour):
             continue
         if count := poisson(rng, attempts.per_day * weight * mood * _trend(plan, clock, hour, number / last)):
@@ -237,9 +237,14 @@ def _counts_of_days(
         weights = RHYTHMS[attempts.rhythm][day.weekday()]
         hour = day + HOUR * weights.index(max(weights))
         if between[0] <= hour < between[1] and _works(plan, clock, hour):
-            mean = attempts.per_day * sum(weights) * rng.uniform(0.9, 1.1) * _trend(plan, clock, hour, 0)
+            mean = attempts.per_day * sum(weights) * _mood(rng) * _trend(plan, clock, hour, 0)
             if count := poisson(rng, mean):
                 yield hour, count
+
+
+def _mood(rng: random.Random) -> float:
+    """Return how busy one day is, 1 for a usual one. Days that differ more are now and then unusual usage."""
+    return rng.uniform(0.9, 1.1)
 
 
 def _works(plan: Plan, clock: Clock, hour: datetime) -> bool:
